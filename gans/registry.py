@@ -23,7 +23,7 @@ from typing import Any
 from gans.errors import InputError, brief, first_line, unknown
 from gans.schema import slug
 
-FOLDER = "folder:"
+FOLDER, HUB = "folder:", "hf:"  # data sets that are not in the registry: your own, and those of Hugging Face
 MODULE = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"
 PLUGIN = re.compile(rf"{MODULE}:[A-Za-z_]\w*")
 # of the environment, so that all processes of a command have it: modules, and parts, that may be imported
@@ -56,26 +56,26 @@ def allow_named(written: Any) -> None:
 
 
 def folder(dataset: str) -> tuple[str, dict[str, str]]:
-    """The path of `folder:PATH,labels=none,splits=hash`, and its settings, as `gans.data.layout` takes them."""
-    path, *settings = re.split(",(?=labels=|splits=|fit=)", dataset.removeprefix(FOLDER))
+    """The path in `folder:PATH,labels=none,splits=hash`, or the name after `hf:`, and the settings."""
+    path, *settings = re.split(",(?=labels=|splits=|fit=|images=)", dataset.removeprefix(FOLDER).removeprefix(HUB))
     return path, dict(setting.split("=", 1) for setting in sorted(settings))
 
 
 def canonical(dataset: str) -> str:
-    """A data set's canonical name: `folder:PATH` with the path absolute and links resolved."""
+    """A data set's canonical name: `folder:PATH` with the path absolute and links resolved, settings in order."""
     path, settings = folder(dataset)
-    if not dataset.startswith(FOLDER) or not path:
+    if not dataset.startswith((FOLDER, HUB)) or not path:
         return dataset
     try:
-        resolved = Path(path).expanduser().resolve()
-        return ",".join([f"{FOLDER}{resolved}", *(f"{key}={value}" for key, value in settings.items())])
+        own = f"{HUB}{path}" if dataset.startswith(HUB) else f"{FOLDER}{Path(path).expanduser().resolve()}"
+        return ",".join([own, *(f"{key}={value}" for key, value in settings.items())])
     except (OSError, RuntimeError, ValueError):  # a loop of links, or no home directory: loading it reports that
         return dataset
 
 
 def label(dataset: str) -> str:
     """A data set's name as part of a file's: `folder:~/my cats.zip` is `my-cats-` and a hash of its path."""
-    if not dataset.startswith(FOLDER):
+    if not dataset.startswith((FOLDER, HUB)):
         return slug(dataset)
     name = canonical(dataset)
     digest = hashlib.sha256(name.removeprefix(FOLDER).encode(errors="surrogateescape")).hexdigest()[:6]

@@ -6,7 +6,7 @@ from gans.commands.options import check_dataset, option
 from gans.commands.score import described
 from gans.errors import InputError
 from gans.files import data_root
-from gans.registry import DATASETS, FOLDER
+from gans.registry import DATASETS, FOLDER, HUB
 
 
 def data(
@@ -19,7 +19,10 @@ def data(
         print(facts(name, DATASETS[name]))
     for name in DATASETS.names()[len(DATASETS) :]:
         print(f"{name}: of an installed package")
-    print(f"\ngans data get NAME downloads one; {FOLDER}PATH is your own folder or archive of images")
+    print(
+        f"\ngans data get NAME downloads one; {FOLDER}PATH is your own folder or archive of"
+        f" images, {HUB}OWNER/NAME a data set of the Hugging Face hub"
+    )
     return 0
 
 
@@ -41,6 +44,13 @@ def get(names: tuple[str, ...]) -> int:
     if not names:
         raise InputError("gans data get: name the data sets to download; `gans data` lists them")
     for name in map(check_dataset, names):
+        if name.startswith(HUB):
+            from gans.data import datasets
+
+            found = datasets.load(name)
+            side = found.resolution
+            print(f"{name}: {len(found.train):,} + {len(found.test):,} images, {side} x {side}")
+            continue
         if name not in DATASETS.entries:
             raise InputError(f"'{name}' is not a data set to download; `gans data` lists those that are")
         DATASETS[name](data_root().absolute())

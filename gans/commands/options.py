@@ -16,7 +16,7 @@ from cyclopts.validators import Number
 from gans.errors import InputError, unknown
 from gans.files import expand
 from gans.places import VARIABLE
-from gans.registry import DATASETS, FOLDER, PLUGIN, allowed, folder
+from gans.registry import DATASETS, FOLDER, HUB, PLUGIN, allowed, folder
 from gans.schema import Where
 
 ONCE = "once"  # marks an option of one machine or one call, which the command to reproduce omits
@@ -91,8 +91,8 @@ def check_dataset(name: str) -> str:
         path = expand(folder(name)[0])
         if path.name and not path.exists():
             raise InputError(f"{name}: {path} does not exist; check the path")
-    elif name and name not in DATASETS:
-        raise unknown("data set", name, [*DATASETS, f"{FOLDER}PATH"])
+    elif name and not name.startswith(HUB) and name not in DATASETS:
+        raise unknown("data set", name, [*DATASETS, f"{FOLDER}PATH", f"{HUB}OWNER/NAME"])
     return name
 
 

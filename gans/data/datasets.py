@@ -1,4 +1,4 @@
-"""Data sets by name: of `gans.data.published`, parts from outside, or `folder:PATH` (`gans.data.folders`)."""
+"""Data sets by name: of `gans.data.published`, parts from outside, folders and the hub (`gans.data.folders`)."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from gans.data.images import (
 from gans.data.published import Published
 from gans.errors import unknown
 from gans.files import data_root
-from gans.registry import DATASETS
+from gans.registry import DATASETS, HUB
 
 # cells that share a process load the same data at once: one loads, the others find it in memory
 _LOADING = threading.RLock()
 
 
 def load(name: str, root: Path | None = None, resolution: int | None = None) -> ImageData:
-    """A data set of `DATASETS`, or `folder:PATH`, as square images.
+    """A data set of `DATASETS`, `folder:PATH` or `hf:OWNER/NAME`, as square images.
 
     The last ones stay in memory; a folder is decoded again if its files' sizes or times have changed. Its
     splits and classes are what `layout.understand` says; they are logged, with conversions and what is left out.
@@ -39,10 +39,10 @@ def load(name: str, root: Path | None = None, resolution: int | None = None) -> 
     if resolution is not None:
         check_resolution(resolution)
     with _LOADING:
-        if name.startswith(FOLDER):
+        if name.startswith((FOLDER, HUB)):
             return load_folder(name, root, resolution)
         if name not in DATASETS:
-            raise unknown("data set", name, [*DATASETS, f"{FOLDER}PATH"])
+            raise unknown("data set", name, [*DATASETS, f"{FOLDER}PATH", f"{HUB}OWNER/NAME"])
         return _load_named(name, DATASETS[name], root, resolution)
 
 

@@ -10,12 +10,11 @@ import hashlib
 import io
 import json
 import logging
-import posixpath
 import re
 import warnings
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,12 +26,13 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from gans.data import layout, listing
+from gans.data import hub, layout, listing
 from gans.data.images import ImageData, check_memory, fit, planes, smallest_resolution
 from gans.data.listing import UNKNOWN, UNREADABLE, LeftOut
+from gans.data.packed import CLS, File
 from gans.errors import InputError, first_line
 from gans.files import cache_read, cache_write, expand, user_cache
-from gans.registry import FOLDER, folder
+from gans.registry import FOLDER, HUB, folder
 
 log = logging.getLogger("gans")
 
@@ -49,7 +49,7 @@ T = TypeVar("T")
 
 
 def load_folder(name: str, root: Path, resolution: int | None) -> ImageData:
-    """The images of `name`, "folder:PATH", as squares; see `gans.data.datasets.load` for the rules and the errors.
+    """The images of "folder:PATH" or "hf:OWNER/NAME", as squares; `gans.data.datasets.load` has rules and errors.
 
     A folder whose files have not changed (names, sizes, times) comes from this process's memory, or else
     from the cache in `root`/cache or the user's.
@@ -58,8 +58,9 @@ def load_folder(name: str, root: Path, resolution: int | None) -> ImageData:
     if not given:
         raise InputError(f"'{name}' lacks a path: write {FOLDER}PATH, a directory, .zip or .tar of images")
     layout.check(**settings)
+    where = hub.fetch(given, root) if name.startswith(HUB) else given
     try:
-        path = expand(given).resolve(strict=True)
+        path = expand(where).resolve(strict=True)
     except (OSError, RuntimeError, ValueError) as error:  # not there, no permission, a loop of links, a null byte
         raise InputError(f"{name!r} cannot be found ({first_line(error)}); check the path") from None
     try:
@@ -74,7 +75,7 @@ def load_folder(name: str, root: Path, resolution: int | None) -> ImageData:
 @functools.lru_cache(maxsize=KEPT)
 def cached_folder(name: str, path: Path, fingerprint: tuple, root: Path, resolution: int | None) -> ImageData:
     """`load_folder` for files with a known fingerprint; `cached_folder.cache_clear` empties the memory."""
-    title = re.sub(r"(\.tar)?\.(zip|tar|t?gz|t?xz|t?bz2?)$", "", path.name, flags=re.IGNORECASE)
+    title = re.sub(r"(\.tar)?\.(zip|tar|t?gz|t?xz|t?bz2?|parquet|npz|npy)$", "", path.name, flags=re.IGNORECASE)
     key = [CACHE_VERSION, PIL.__version__, str(path), resolution, *fingerprint, *folder(name)[1].items()]
     file = f"{title}-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}.safetensors"
     files = [place / file for place in (root / "cache", user_cache())]
@@ -107,7 +108,9 @@ def _tuples(value: Any) -> Any:
 def _fingerprint(path: Path) -> tuple:
     """A value that changes with the files."""
     if path.is_dir():
-        return tuple(sorted((file.name, file.size, file.modified, file.reason) for file in listing.files(path)))
+        return tuple(
+            sorted((file.name, file.size, file.modified, file.reason) for file in listing.directory(path))
+        )
     status = path.stat()
     return status.st_size, status.st_mtime_ns
 
@@ -120,9 +123,11 @@ def _decode_folder(name: str, title: str, path: Path, resolution: int | None) ->
     left: LeftOut = {}
     settings = folder(name)[1]
     pad = settings.pop("fit", "crop") == "pad"
+    column = "" if settings.get("labels", "") in layout.BY_FOLDER else settings.get("labels", "")
+    files = functools.partial(listing.files, path, images=settings.pop("images", ""), labels=column)
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        headers = dict(_visit(path, _header, left, "looking through"))
+        headers = dict(_visit(path, files(), _header, left, "looking through"))
         channels = _common_channels(name, [channels for _, channels in headers.values()], listing.describe(left))
         side = resolution or _default_resolution([(max if pad else min)(size) for size, _ in headers.values()])
         shape = (len(headers), channels, side, side)
@@ -131,12 +136,12 @@ def _decode_folder(name: str, title: str, path: Path, resolution: int | None) ->
         place = {file: index for index, file in enumerate(headers)}
         changes = {}
         decode = functools.partial(_decoded, resolution=side, pad=pad)
-        for file, (pixels, changes[file]) in _visit(path, decode, left, "decoding", place):
+        for file, (pixels, changes[file]) in _visit(path, files(), decode, left, "decoding", place):
             images[place[file]] = pixels
     if len(changes) < 2:
         raise InputError(f"{name} has {len(changes)} undamaged images; training and testing need one each")
     other = "cp437" if zipfile.is_zipfile(path) else "latin_1"  # as the specification of zip has it
-    given, source = _given_labels(path, left, {*changes}, settings.get("labels", ""))
+    given, source = _given_labels(path, files, left, {*changes}, settings.get("labels", ""))
     found = layout.understand(sorted(changes), given, other, **settings)
     used = (*found.train, *found.test)
     left |= dict.fromkeys(changes.keys() - {*used}, "in neither split")
@@ -165,12 +170,17 @@ def _decode_folder(name: str, title: str, path: Path, resolution: int | None) ->
 
 
 def _visit(
-    path: Path, look: Callable[[Image.Image], T], left: LeftOut, phase: str, only: Mapping[str, int] | None = None
+    path: Path,
+    files: Iterable[File],
+    look: Callable[[Image.Image], T],
+    left: LeftOut,
+    phase: str,
+    only: Mapping[str, int] | None = None,
 ) -> Iterator[tuple[str, T]]:
     """(name, look(image)) of every undamaged image, or of those in `only`; others are added to `left`."""
     shown = Console(stderr=True)
     phase, count = f"{phase} {path.name}", None if only is None else len(only)
-    for file in track(listing.files(path), phase, count, console=shown, disable=not shown.is_terminal):
+    for file in track(files, phase, count, console=shown, disable=not shown.is_terminal):
         if file.reason:
             left[file.name] = file.reason
         if file.reason or (only is not None and file.name not in only):
@@ -190,16 +200,28 @@ def _visit(
             yield file.name, found
 
 
-def _given_labels(path: Path, left: LeftOut, used: set[str], setting: str) -> tuple[dict[str, Any] | None, str]:
+def _given_labels(
+    path: Path, files: Callable[[], Iterable[File]], left: LeftOut, used: set[str], setting: str
+) -> tuple[dict[str, Any] | None, str]:
     """The labels of the files with labels beside the images, None without one, and which files these are."""
     column = "" if setting in layout.BY_FOLDER else setting
     known = () if column != setting else layout.LABELS[1:] if column else layout.LABELS
-    names = {name for name, why in left.items() if posixpath.basename(name) in known and why == UNKNOWN}
+    ends = tuple(f"/{name}" for name in known) + ((CLS,) if known else ())
+    names = {name for name, why in left.items() if f"/{name}".endswith(ends) and why == UNKNOWN}
+    for name in [name for name in left if name.endswith(CLS)]:
+        del left[name]
     found: dict[str, dict[str, Any]] = {}
-    for file in listing.files(path) if names else ():
-        if file.name in names:
+    of_sample: dict[str, str] = {}
+    for file in files() if names else ():
+        if file.name in names and file.name.endswith(CLS):
+            of_sample[layout.sample_of(file.name)] = file.content().decode(errors="replace").strip()
+        elif file.name in names:
             read = layout.read_labels(file.name, file.content(), column or layout.LABEL)
             found |= {} if read is None else {file.name: read}
+    if of_sample:
+        found[f"{len(of_sample):,} samples"] = {
+            name: of_sample[key] for name in used if (key := layout.sample_of(name)) in of_sample
+        }
     if column and not found:
         taken = f"none, first or last, or a column of {', '.join(layout.LABELS[1:])}"
         raise InputError(f"labels={column} is not valid: there are no such labels; take {taken}")
@@ -214,7 +236,7 @@ def _given_labels(path: Path, left: LeftOut, used: set[str], setting: str) -> tu
                 f"{path}: {name} and another file have other labels ({listing.some(other)}); {layout.REMEDY}"
             )
         labels |= read
-        del left[name]
+        left.pop(name, None)
     labels = layout.of_one_type(labels)
     return labels if found else None, f", labels of {listing.some(sorted(found))}" if labels else ""
 

@@ -10,12 +10,9 @@ import posixpath
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from gans.data.listing import clean, decoded, some
+from gans.data.listing import SPLITS, TEST, TRAIN, clean, decoded, some
 from gans.errors import InputError, first_line
 
-# names of a split's folder, best first: those of Hugging Face's loader
-TRAIN = ("train", "training")
-TEST = ("test", "val", "valid", "validation", "testing", "eval", "evaluation", "dev")
 STYLEGAN = "dataset.json"  # of its archives: {"labels": [["00000/0.png", 3], ...]}
 HEADLESS = "labels.csv"
 LABELS = (STYLEGAN, "metadata.csv", "metadata.jsonl", HEADLESS)  # files with labels; the second and third are HF's
@@ -37,7 +34,7 @@ class Layout(NamedTuple):
     text: str
 
 
-def check(labels: str = "", splits: str = "", fit: str = "crop") -> None:
+def check(labels: str = "", splits: str = "", fit: str = "crop", images: str = "") -> None:
     """Refuse settings of other values than `understand` takes; `labels` may also be a column of a table."""
     if fit not in ("crop", "pad"):
         raise InputError(f"fit={fit} is not valid: take crop, or pad")
@@ -101,7 +98,7 @@ def _by_folder(folders: Split, *splits: Sequence[str]) -> tuple[Split, Split] | 
         own = {file: above[depth].lower() if depth < len(above) else "" for file, above in folders.items()}
         there = {*own.values()}
         train, test = (next((word for word in words if word in there), None) for words in splits)
-        if train and test and (depth == 0 or splits != (TRAIN, TEST) or there <= {*TRAIN, *TEST}):
+        if train and test and (depth == 0 or splits != (TRAIN, TEST) or there <= SPLITS):
             inside = {file: above[:depth] + above[depth + 1 :] for file, above in folders.items()}
             return _those(inside, own, train), _those(inside, own, test)
     return None
@@ -145,6 +142,12 @@ def read_labels(name: str, content: bytes, column: str = LABEL) -> dict[str, Any
     if len(labels) < len(pairs):
         raise InputError(f"{name} has images twice ({len(pairs) - len(labels):,} of them); {REMEDY}")
     return labels
+
+
+def sample_of(name: str) -> str:
+    """The sample of webdataset that a file belongs to: its name up to the first dot."""
+    above, base = posixpath.split(name)
+    return posixpath.join(above, base.partition(".")[0])
 
 
 def of_one_type(labels: Mapping[str, Any]) -> dict[str, Any]:

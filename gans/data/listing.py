@@ -1,4 +1,4 @@
-"""The files of a directory, zip or tar archive that may be images, and why others are left out.
+"""The files of a directory or archive that may be images, and why others are left out.
 
 Only regular files are opened. A file's size, and the size of all that an archive unpacks to, have limits.
 """
@@ -20,17 +20,17 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO
 
 from PIL import Image
 
+from gans.data import packed
+from gans.data.packed import CLS, File, check_unpacked, largest
 from gans.errors import InputError, printable
 
 DAMAGE = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error)
 UNREADABLE = (OSError, EOFError, NotImplementedError, *DAMAGE)
 DECOMPRESSORS: dict[bytes, Callable] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
-# bytes that an archive may unpack to: as many times its own size, or these if they are more
-UNPACKED_TIMES, UNPACKED = 1_000, 2**32
 ENCRYPTED, UTF8 = 0x1, 0x800  # flags of a zip's entries
 UNDECODED = re.compile("[\udc80-\udcff]")  # in a name that is not UTF-8, as by `surrogateescape`
 BACKSLASH = re.compile(rf"(?<!{UNDECODED.pattern})\\")  # after such a byte it is half a letter
@@ -38,44 +38,60 @@ ENCODINGS = ("gb2312", "cp932", "gb18030")  # of such names; nearly any bytes ar
 # what shows that it is another one: ASCII letters in one word with others, half katakana, private letters
 UNLIKELY = re.compile("[a-zA-Z][^\0-\x7f]|[^\0-\x7f][a-zA-Z]|[\uff61-\uff9f\ue000-\uf8ff]")
 
+# names of a split's folder, best first: those of Hugging Face's loader
+TRAIN = ("train", "training")
+TEST = ("test", "val", "valid", "validation", "testing", "eval", "evaluation", "dev")
+SPLITS = {*TRAIN, *TEST}
+SHARDS = {".tar", ".parquet"}
+
 # why a file is left out
 IRREGULAR = "links, pipes or devices"
 UNKNOWN = "of no known kind of image"
 LeftOut = dict[str, str]  # the reason by the file's name
 
 
-class File(NamedTuple):
-    """A file of a directory or archive; a tar's must be read before the next one is taken."""
+def files(path: Path, **columns: str) -> Iterator[File]:
+    """The files of a directory, archive or other package of images, in any order, also those to leave out.
 
-    name: str  # relative, parts joined by "/"; bytes that are not UTF-8 as by `surrogateescape`
-    size: int  # bytes, as declared
-    open: Callable[[], Any]  # for reading bytes
-    reason: str  # why it is left out; empty: it is not
-    modified: int = 0  # nanoseconds
-
-    def content(self) -> bytes:
-        """No more than declared, whatever has been written to it since."""
-        with self.open() as opened:
-            return bytes(opened.read(self.size))
-
-
-def files(path: Path) -> Iterator[File]:
-    """The files of a directory or archive, in any order, also those to leave out.
-
-    An InputError if `path` is neither of them, or must not be unpacked; one of `UNREADABLE` if it cannot be read.
+    `columns` are those of `packed.parquet`. An InputError if `path` is none of them, or must not be unpacked; an
+    error of `UNREADABLE` if it cannot be read.
     """
     if not (path.is_dir() or path.is_file()):  # opening a pipe blocks, and a device may never end
         raise InputError(f"{path} is neither a folder nor a file; name a directory, .zip or .tar of images")
-    kind = _directory if path.is_dir() else _zip if zipfile.is_zipfile(path) else _tar
     seen: set[str] = set()
-    for file in kind(path):
+    for file in _inside(path, **columns):
         # Windows may separate the names in an archive by backslashes
-        name = clean(file.name if kind is _directory else BACKSLASH.sub("/", file.name))
-        large = "with too many bytes for an image" if file.size > _largest() else ""
-        further = "of a name that is there already" if name in seen else large
+        name = clean(file.name if path.is_dir() else BACKSLASH.sub("/", file.name))
+        large = "with too many bytes for an image" if file.size > largest() else ""
+        further = "of a name that is there already" if name in seen else UNKNOWN if name.endswith(CLS) else large
         reason = "hidden" if any(map(_is_hidden, name.split("/"))) else file.reason or further
         seen.add(name)
         yield file._replace(name=name, reason=reason)
+
+
+def _inside(path: Path, **columns: str) -> Iterator[File]:
+    if path.is_dir():
+        return packed.lmdb(path) if (path / "data.mdb").is_file() else _shards(path, **columns)
+    if reader := packed.READERS.get(path.suffix.lower()):
+        return reader(path, **columns)
+    return _zip(path) if zipfile.is_zipfile(path) else _tar(path)
+
+
+def _shards(path: Path, **columns: str) -> Iterator[File]:
+    """The files of a directory or, if it has no images, those in its tars and parquet files, by split."""
+    found = sorted(directory(path))
+    kinds = {Path(file.name).suffix.lower() for file in found if not file.reason}
+    packs = set() if kinds & Image.registered_extensions().keys() else SHARDS
+    for file in found:
+        shard = Path(file.name)
+        if file.reason or _is_hidden(shard.name) or shard.suffix.lower() not in packs:
+            yield file
+            continue
+        stem = "-".join(shard.with_suffix("").parts)
+        words = [word for word in re.split("[^a-z]+", stem.lower()) if word in SPLITS]
+        for inner in files(path / shard, **columns):
+            above, name = posixpath.split(inner.name)
+            yield inner._replace(name=posixpath.join(*words[-1:], above, f"{stem}-{name}"))
 
 
 def clean(name: str) -> str:
@@ -88,7 +104,7 @@ def _is_hidden(part: str) -> bool:
     return part.startswith(".") or part == "__MACOSX"
 
 
-def _directory(root: Path) -> Iterator[File]:
+def directory(root: Path) -> Iterator[File]:
     for folder, subfolders, names in os.walk(root, onerror=_fail):
         subfolders[:] = [name for name in subfolders if not _is_hidden(name)]
         for path in map(Path(folder).joinpath, subfolders + names):
@@ -128,7 +144,7 @@ def _tar(path: Path) -> Iterator[File]:
         bounded = _Bounded(path, content)
         with tarfile.open(fileobj=bounded, mode="r:") as archive:  # type: ignore[call-overload]
             for entry in archive:
-                if entry.size > _largest():  # to skip one, it would be decompressed
+                if entry.size > largest():  # to skip one, it would be decompressed
                     raise InputError(f"{path}: {entry.name} has {entry.size:,} bytes; remove it")
                 if not entry.isdir():  # links would go back in the stream
                     opened = functools.partial(archive.extractfile, entry)
@@ -144,7 +160,7 @@ class _Bounded:
         self.seek, self.tell = content.seek, content.tell
 
     def read(self, size: int) -> bytes:
-        if size > _largest():
+        if size > largest():
             raise tarfile.ReadError(f"a header of {size:,} bytes")
         found = self.content.read(size)
         check_unpacked(self.path, self.tell())
@@ -157,20 +173,6 @@ class _Bounded:
                 raise tarfile.ReadError("a damaged header, or data after the end")
         if self.tell() % tarfile.BLOCKSIZE:
             raise tarfile.ReadError("cut off")
-
-
-def check_unpacked(path: Path, size: int) -> None:
-    """Refuse an archive that unpacks to more bytes than images, which are compressed, need."""
-    limit = max(UNPACKED, UNPACKED_TIMES * path.stat().st_size)
-    if size > limit:
-        raise InputError(
-            f"{path} unpacks to more than {limit:,} bytes; if that is right, unpack it and name its folder"
-        )
-
-
-def _largest() -> int:
-    """Bytes of the largest file that may be an image within Pillow's limit on pixels."""
-    return 4 * (Image.MAX_IMAGE_PIXELS or 2**32)
 
 
 def describe(left: LeftOut) -> str:

@@ -432,8 +432,8 @@ def test_an_image_is_known_by_its_content_whatever_its_name(tree):
 @pytest.mark.parametrize("suffix", ["zip", "tar.bz2"])
 def test_an_archive_that_unpacks_to_more_than_images_do_is_refused(tmp_path, monkeypatch, suffix):
     """Small files, each within its limit, of zeros: a few kilobytes that have no end."""
-    monkeypatch.setattr(listing, "UNPACKED", 2**22)
-    monkeypatch.setattr(listing, "UNPACKED_TIMES", 10)
+    monkeypatch.setattr("gans.data.packed.UNPACKED", 2**22)
+    monkeypatch.setattr("gans.data.packed.UNPACKED_TIMES", 10)
     tree, packed = write_images(tmp_path / "x", ["0.png", "1.png"]), tmp_path / f"x.{suffix}"
 
     def pack() -> None:
