@@ -25,7 +25,6 @@ class Speed:
 
 
 def speed(options: Speed = Speed()) -> int:
-    """Measure, show the page and write it."""
     from rich.console import Console
     from rich.markdown import Markdown
 
@@ -36,9 +35,8 @@ def speed(options: Speed = Speed()) -> int:
     device = devices.resolve(options.device)
     preload("benchmarks.speed.steps")
     page = measure(options, device)
-    path = page.write(page.machine["device"], options.outputs / places.SPEED)
-    Console().print(Markdown(page.markdown()))
-    print(f"written: {path}")
+    Console().print(Markdown(page.read_text(encoding="utf-8")))
+    print(f"written: {page}")
     return 0
 
 

@@ -27,7 +27,7 @@ import torch
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity
 
-from benchmarks.speed.page import Page, Section, machine, slug
+from benchmarks.speed.measurement import Section, machine, slug, write
 from benchmarks.speed.steps import Timing, bare
 from benchmarks.speed.workloads import R3GAN, SIZES, Workload, colour, papers, small
 from gans import places, schema
@@ -48,9 +48,6 @@ LEAST_LEFT = 5.0  # seconds, to begin a part
 # models that have not run on a GPU
 NEW = ("r3gan", "sngan", "wgan-gp", "cdcgan", "csagan", "cmdgan")
 TESTS = Path(__file__).parents[2] / "tests"
-NOTE = """All by the defaults: recorded steps, in the device's default precision. Steps are
-timed as `make speed` does: medians of turns, in which our trainer, its recorded step replayed bare and the
-tutorial's trainer take part. `papers-grey` starts from nothing but the data; its report is in its time."""
 Measured = tuple[float, str]  # in the goal's unit, and a remark
 Figure = Callable[[pd.DataFrame], Measured]  # of what `Timing.measure` returns
 
@@ -185,8 +182,7 @@ def measure(command: Goals, device: torch.device) -> int:
     missing = int((found["verdict"] == "not measured").sum())
     about["goals met"] = f"{(found['verdict'] == 'met').sum()} of {(found['goal'] != '').sum()}"
     about["not measured"] = f"{missing} of {len(found)} figures"
-    page = Page("Goals on a GPU", about, [Section("Figures", NOTE, found, found)])
-    path = page.write(name, command.outputs / SPEED)
+    path = write(command.outputs / SPEED, name, "Goals on a GPU", about, {"Figures": Section(found, found)})
     print(f"goals met: {about['goals met']}, not measured: {about['not measured']}\nwritten: {path}")
     print(f"kept in {folder}, and not measured again for the same commit: delete it to start again")
     return int(missing > 0)

@@ -16,7 +16,6 @@ import torch_fidelity
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.speed.page import Section
 from benchmarks.speed.steps import interleave, ratio, turn
 from gans.data.images import ImageData
 from gans.fidelity import require
@@ -25,12 +24,10 @@ from gans.fidelity.scorer import Scorer
 
 EXTRACTOR = "cifar10"
 ROUNDS = 3
-NOTE = """The Fréchet distance of {:,} colour images of 32x32 in the features of `cifar10`, the reference at
-hand (`COUNT=` takes other counts). torch-fidelity runs in this process: its start-up is not counted."""
 
 
-def section(device: torch.device, count: int) -> Section:
-    """Time both ways to score `count` images by turns."""
+def timed(device: torch.device, count: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A table of both ways to score `count` images, and the seconds of their turns."""
     images, real = pictures(count), pictures(count, seed=1)
     data = ImageData("pictures", "Pictures", real, real[:100], None, None, (), hash=f"pictures {count}")
     scorer = Scorer(data, EXTRACTOR, count, device)
@@ -44,7 +41,7 @@ def section(device: torch.device, count: int) -> Section:
     ours = seconds["ours: in memory"]
     rows = [(name, f"{count / own.median():,.0f}", ratio(own, ours)) for name, own in seconds.items()]
     table = pd.DataFrame(rows, columns=["Way", "images/s", "time, ours = 1"])
-    return Section("Scoring", NOTE.format(count), table, seconds)
+    return table, seconds
 
 
 def pictures(count: int, seed: int = 0) -> Tensor:

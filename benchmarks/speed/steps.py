@@ -34,8 +34,6 @@ _steps: dict[str, Step] = {}  # of contenders, in their process
 
 @dataclass(frozen=True)
 class Timing:
-    """How steps are timed."""
-
     device: torch.device
     threads: int  # on the CPU
     rounds: int  # turns of each contender

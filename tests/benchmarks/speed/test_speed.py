@@ -16,9 +16,8 @@ from torch.utils.data import DataLoader
 
 from benchmarks.matrix import cells, read_matrix
 from benchmarks.options import Selection
-from benchmarks.speed import operations, tutorial
-from benchmarks.speed.measurement import step_sections
-from benchmarks.speed.page import Page, slug
+from benchmarks.speed import tutorial
+from benchmarks.speed.measurement import count, counted, slug, step_sections, write
 from benchmarks.speed.steps import Step, Timing, contenders
 from benchmarks.speed.tutorial import Tutorial, plain
 from benchmarks.speed.workloads import SIZES, colour, small
@@ -132,22 +131,22 @@ def rounds(name: str = "dcgan-nobn 32x32") -> pd.DataFrame:
 
 
 def test_steps_are_one_table_that_fits_a_terminal_and_figures_for_programs(tmp_path) -> None:
-    steps, workloads = step_sections(rounds())
-    page = Page("Speed", {"device": "a processor"}, [steps, workloads])
-    assert "| dcgan-nobn 32x32 | float32 | 102 | +2.0 % | 200 | **1.96 (1.92–3.00)** |" in page.markdown()
-    assert "| dcgan-nobn 32x32 | a note |" in page.markdown()
+    page = write(tmp_path, "A processor", "Speed", {"device": "a processor"}, step_sections(rounds()))
+    text = page.read_text()
+    assert "| dcgan-nobn 32x32 | float32 | 102 | +2.0 % | 200 | **1.96 (1.92–3.00)** |" in text
+    assert "| dcgan-nobn 32x32 | a note |" in text
     console = Console(file=io.StringIO(), width=80)
-    console.print(Markdown(page.markdown()))
+    console.print(Markdown(text))
     heads = [line.split() for line in console.file.getvalue().splitlines() if "overhead" in line]
     assert ["workload", "in", "ours", "overhead", "tutorial", "tutorial", "/", "ours"] in heads
-    figures = json.loads(page.write("A processor", tmp_path).with_suffix(".json").read_text())
+    figures = json.loads(page.with_suffix(".json").read_text())
     assert figures["machine"] == {"device": "a processor"}
     assert figures["Steps"][1]["tutorial"] == 0.3
 
 
 def test_operations_are_counted_and_bf16_adds_few() -> None:
     """In float32, gan has 22 products of matrices, 6 sums of biases' gradients, and 42 others."""
-    found = operations.section([small("gan")]).table.iloc[0]
+    found = counted([small("gan")]).table.iloc[0]
     assert found.to_dict() == {"workload": "gan digits", "float32": 70, "bf16": 80, "casts in bf16": 6}
-    counts = operations.count(small("gan"), "float32")
+    counts = count(small("gan"), "float32")
     assert counts["aten.mm.default"] + counts["aten.addmm.default"] == 22
