@@ -13,16 +13,14 @@ import pandas as pd
 from matplotlib import get_data_path
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator
 from PIL import Image, ImageDraw, ImageFont
 
 from gans import schema
-from gans.files import atomically
-from gans.pictures.figures import drawing
+from gans.pictures.figures import save_figure
 from gans.pictures.film import Track, grids, save_film
-from gans.pictures.grids import mosaic, tiles
+from gans.pictures.grids import mosaic, save_picture, tiles
 from gans.pictures.lettering import INK, PAPER, shortened
 from reports.numbers import images, number
 from reports.results import CLOCK, Board, Results
@@ -55,20 +53,8 @@ class Picture:
 
 
 def save(figure: Figure | Image.Image, path: Path) -> None:
-    """Write a small PNG without metadata, as grey values if it has no colour."""
-    image = figure if isinstance(figure, Image.Image) else drawn(figure)
-    red, green, blue = (np.asarray(channel) for channel in image.split())
-    if (red == green).all() and (green == blue).all():
-        image = image.convert("L")
-    atomically(path, lambda temporary: image.save(temporary, format="PNG", optimize=True))
-
-
-def drawn(figure: Figure) -> Image.Image:
-    """The pixels of a figure."""
-    canvas = FigureCanvasAgg(figure)
-    with drawing(figure):
-        canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    write = save_figure if isinstance(figure, Figure) else save_picture
+    write(figure, path)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

@@ -6,20 +6,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont
 from matplotlib.text import Text
+from PIL import Image
 
-from gans.files import atomically
+from gans.pictures.grids import save_picture
 from gans.pictures.lettering import file_for, has
 
 _DRAWING = threading.RLock()  # matplotlib's fonts and parsers are the process's
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a PNG, whole or not at all; the same figure gives the same bytes."""
+    """Write a PNG; the same figure gives the same bytes."""
+    canvas = FigureCanvasAgg(figure)
     with drawing(figure):
-        atomically(path, lambda temporary: figure.savefig(temporary, format="png", metadata={"Software": None}))
+        canvas.draw()
+    save_picture(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"), path)
 
 
 @contextmanager

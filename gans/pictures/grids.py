@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from PIL import Image
 
 from gans.errors import brief, first_line
@@ -55,7 +56,9 @@ def enlarged(image: Image.Image, scale: int) -> Image.Image:
 
 
 def save_picture(image: Image.Image, path: Path) -> None:
-    """Write a PNG, whole or not at all."""
+    """Write a small PNG without metadata, whole or not at all; as grey values if it has no colour."""
+    if image.mode == "RGB" and (np.ptp(np.asarray(image), axis=2) == 0).all():
+        image = image.convert("L")
     atomically(path, lambda temporary: image.save(temporary, format="PNG", optimize=True))
 
 
