@@ -149,8 +149,6 @@ def missing(what: str) -> InputError:
 
 @dataclass(frozen=True)
 class Given:
-    """What is scored, and against what."""
-
     images: Tensor  # uint8 (n, channels, side, side), of the reference's shape
     reference: ImageData | Statistics
     note: str = ""  # on how the images came to be
@@ -340,7 +338,7 @@ def list_extractors(plain: bool) -> int:
     for card in known:
         card.verify()
     if plain:
-        print(json.dumps([card.public for card in known], indent=2))
+        print(json.dumps([card.model_dump() for card in known], indent=2))
         return 0
     for card in known:
         size = f"{card.channels} x {card.resolution} x {card.resolution}"

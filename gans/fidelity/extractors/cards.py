@@ -1,13 +1,12 @@
 """Cards of the pinned extractors, small classifiers of one data set at one size. Does not import torch."""
 
 import hashlib
-import json
 import os
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
-from gans.errors import InputError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from gans.errors import InputError, first_line
 from gans.files import write_text
 from gans.places import EXTRACTORS, outputs
 
@@ -15,9 +14,10 @@ SHIPPED = Path(__file__).parent / "weights"
 PHOTOGRAPHS = "cifar10"  # the shipped classifier of small photographs
 
 
-@dataclass(frozen=True)
-class Card:
-    """A pinned extractor: data, accuracy on their test split, and the SHA-256 of the weights beside the card."""
+class Card(BaseModel):
+    """A pinned extractor: data, accuracy on their test split, and the SHA-256 of its weights."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     data: str
@@ -32,7 +32,7 @@ class Card:
     sha256: str
     network: str = "plain"  # a key of `classifiers.NETWORKS`
     labels: tuple[str, ...] = ()  # names of the classes
-    directory: Path = field(default=SHIPPED, compare=False)
+    directory: Path = Field(SHIPPED, exclude=True)
 
     @property
     def weights(self) -> Path:
@@ -47,14 +47,9 @@ class Card:
         if sha256(self.weights) != self.sha256:
             raise InputError(f"extractor '{self.name}': {self.weights} is not the file on its card; {remedy}")
 
-    @property
-    def public(self) -> dict[str, Any]:
-        """The content of the card's file."""
-        return {key: value for key, value in asdict(self).items() if key != "directory"}
-
     def write(self) -> None:
         """Write the card next to its weights."""
-        write_text(self.directory / f"{self.name}.json", json.dumps(self.public, indent=2) + "\n")
+        write_text(self.directory / f"{self.name}.json", self.model_dump_json(indent=2) + "\n")
 
 
 def sha256(path: Path) -> str:
@@ -76,10 +71,10 @@ def cards() -> dict[str, Card]:
 
 def _read(path: Path) -> Card:
     try:
-        fields = json.loads(path.read_text())
-        card = Card(**fields | {"labels": tuple(fields.get("labels", ()))}, directory=path.parent)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} is not an extractor's card ({error}); restore it with git") from error
+        card = Card.model_validate_json(path.read_bytes()).model_copy(update={"directory": path.parent})
+    except (OSError, ValidationError) as error:
+        why = first_line(error)
+        raise InputError(f"{path} is not an extractor's card ({why}); restore it with git") from error
     if card.name != path.stem:
         raise InputError(f"{path} is the card of '{card.name}'; rename the file to the name of its extractor")
     return card
