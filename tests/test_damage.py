@@ -23,22 +23,14 @@ from gans.pictures import film, grids
 from gans.schema import CHECKPOINT, GENERATOR, PREVIOUS
 from gans.training.loop import train
 from reports import results, studies
+from tests.chaos import plan
 from tests.conftest import CPU, StubScorer, train_and_score
 
 Damage = Callable[[bytes], bytes]
 
 
-def inverted(content: bytes) -> bytes:
-    """The content with one byte in the middle inverted."""
-    middle = len(content) // 2
-    return content[:middle] + bytes([content[middle] ^ 0xFF]) + content[middle + 1 :]
-
-
 DAMAGES: dict[str, Damage] = {
-    "empty": lambda content: b"",
-    "cut": lambda content: content[: len(content) * 2 // 3],
-    "a byte inverted": inverted,
-    "text": lambda content: "für später\n".encode("latin-1"),
+    **plan.DAMAGES,
     "a pickle": lambda content: pickle.dumps({"images": 1}),
     "zeros": lambda content: bytes(len(content)),
 }

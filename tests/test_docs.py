@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.matrix import MATRICES, NAMES, MatrixFile, Selection, cells, read_matrix
+from benchmarks.matrix import MATRICES, NAMES, MatrixFile, Selection, read_matrix
 from benchmarks.options import Bench
 from gans import recipes
 from gans.commands import main, make
@@ -23,7 +23,7 @@ from gans.errors import InputError
 from gans.registry import LOSSES, METRICS, allow
 from gans.runs.store import Store
 from sweeps.space import read_space
-from tests.conftest import CPU, untrained
+from tests.conftest import untrained
 from tests.reports import test_report
 
 ROOT = Path(__file__).parent.parent
@@ -66,10 +66,6 @@ def test_the_page_on_matrix_files_has_every_key() -> None:
     text = (ROOT / "docs/matrix-files.md").read_text(encoding="utf-8")
     found = {key for name in recipes.names() for key, _, _ in settings(name)} - {"dataset", "seed"}
     assert {key for key in (*found, *MatrixFile.model_fields, *NAMES) if f"| `{key}` |" not in text} == set()
-
-
-def test_the_readme_is_a_page() -> None:
-    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) < 900
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -318,14 +314,3 @@ def test_the_examples_work_in_the_repository(reader: Callable[[str, Path], str],
     assert "cmine" not in said
     assert "finished  mine/mine/0" in said
     assert "[100%]" in said
-
-
-def test_the_examples_matrix_has_its_cells_beside_dcgan() -> None:
-    matrix = read_matrix(str(ROOT / "docs/examples/mine.toml"))
-    found = cells(matrix, Selection(precision="float32"), CPU)
-    assert [cell.name for cell in found[::3]] == ["dcgan/digits/0", "mine/digits/0"]
-    assert {cell.experiment.networks.name for cell in found} == {"dcgan", MINE}
-    assert {cell.experiment.precision for cell in found} == {"float32"}
-    ours = read_matrix("digits")
-    (dcgan, *_) = cells(ours, Selection(["dcgan"], precision="float32"), CPU)
-    assert dcgan.identity == found[0].identity

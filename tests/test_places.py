@@ -1,16 +1,13 @@
 """Nothing that ships or is somebody's own is written over: the writers, and `git status` after them."""
 
-import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from gans import places
-
-ROOT = Path(__file__).parents[1]
+from tests.desk import ROOT, Desk, ended
 
 
 def test_a_name_that_is_free_is_taken_at_once(tmp_path):
@@ -52,8 +49,7 @@ def git(folder: Path, *words: str) -> str:
 @pytest.mark.slow
 def test_commands_leave_a_clone_clean(clone):
     """It runs a tiny bench, its report, a sweep, and commands that draw."""
-    environment = {**os.environ, "PYTHONPATH": str(clone), places.VARIABLE: ""}
-    environment.pop("MLFLOW_TRACKING_URI", None)
+    desk = Desk(clone, PYTHONPATH=str(clone), GANS_OUTPUTS="")
     small = ["--budget", "0.01"]
     for words in (
         ["bench", "digits", "--models", "gan", "--seeds", "0", *small],
@@ -62,9 +58,8 @@ def test_commands_leave_a_clone_clean(clone):
         ["sweep-report"],
         ["rescore", "digits", "--models", "gan", "--seeds", "0", "--count", "200", *small],
     ):
-        line = [sys.executable, "-m", "gans", *words]
-        done = subprocess.run(line, cwd=clone, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, (words, done.stdout, done.stderr)
+        code, said = ended(desk.gans(*words))
+        assert code == 0, (words, said)
         assert git(clone, "status", "--porcelain") == "", words
     made = {str(path.relative_to(clone / "outputs")) for path in (clone / "outputs").rglob("README.md")}
     assert {"reports/digits-budget0.01/README.md", "reports/sweeps/README.md"} <= made

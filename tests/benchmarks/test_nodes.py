@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,18 +14,16 @@ import psutil
 import pytest
 
 from gans.compute.cluster import ray_module
-from gans.runs.store import Store
-from gans.runs.tracked import Tracked
+from gans.runs.store import Store, Tracked
 from tests.benchmarks.test_runner import TINY, Bench
 from tests.conftest import until
+from tests.desk import ROOT, ended
 from tests.gans.runs.test_tables import postgres  # noqa: F401  a fixture
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs ray: make setup EXTRAS=cluster"),
 ]
-ROOT = Path(__file__).parents[2]
-LONG = 900.0
 MATRIX = TINY.replace("seeds = [0]", "seeds = [0, 1, 2]").replace("kimg = 1.6", "kimg = 16")
 MATRIX = MATRIX.replace("checkpoints = 2", "checkpoints = 8").replace("logs = 4", "logs = 40")
 
@@ -57,9 +54,7 @@ def path() -> str:
 
 def bench(folder: Path, **variables: str) -> Bench:
     folder.mkdir()
-    made = Bench(folder, MATRIX)
-    made.environment |= {"PYTHONPATH": path(), **variables}
-    return made
+    return Bench(folder, MATRIX, PYTHONPATH=path(), **variables)
 
 
 def at_work(folder: Path) -> set[int]:
@@ -89,8 +84,8 @@ def test_a_matrix_outlives_its_runner_and_a_node_and_comes_to_what_it_comes_to_l
     until(lambda: len(at_work(runs)) == 3, over(second))
     three.remove_node(sorted(three.worker_nodes, key=id)[0], allow_graceful=False)
     three.add_node(num_cpus=1)
-    said, _ = second.communicate(timeout=LONG)
-    assert second.returncode == 0, said
+    code, said = ended(second)
+    assert code == 0, said
     cells = made.runs()
     assert {run.tags["gans.status"] for run in cells.values()} == {"finished"}
     assert len(cells) == 6
@@ -120,8 +115,8 @@ def test_runs_at_a_url_outlive_their_runner_its_folder_and_a_node(three, tmp_pat
     second = made.start(*words)
     time.sleep(20)
     three.remove_node(sorted(three.worker_nodes, key=id)[0], allow_graceful=False)
-    said, _ = second.communicate(timeout=LONG)
-    assert second.returncode == 0, said
+    code, said = ended(second)
+    assert code == 0, said
     assert len(list(there.rglob("generator.safetensors"))) == 6
     assert not list(there.rglob("in-use.json"))
     assert not list(tmp_path.glob("gans-runs-*"))
@@ -135,20 +130,12 @@ def test_a_sweep_on_three_nodes_outlives_a_worker(three, postgres, tmp_path) -> 
     uri, storage = f"{postgres}/tracking", f"{postgres}/study"
     made = bench(tmp_path / "ray", MLFLOW_TRACKING_URI=uri, RAY_ADDRESS=three.address, GANS_STORAGE=storage)
     words = ["gan", "--trials", "6", "--budget", "0.02", "--finalists", "1", "--fresh", "1", "--engine", "ray"]
-    with (made.folder / "said").open("w") as file:
-        sweep = subprocess.Popen(
-            [sys.executable, "-m", "gans", "sweep", *words],
-            cwd=made.folder,
-            env=made.environment,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-        )
-        pids = until(lambda: at_work(made.folder / "runs"), sweep.poll)
-        time.sleep(1)
-        os.kill(min(pids), signal.SIGKILL)
-        assert sweep.wait(LONG) == 0, (made.folder / "said").read_text()
-    said = (made.folder / "said").read_text()
-    assert "6 of 6" in said
+    sweep = made.gans("sweep", *words)
+    pids = until(lambda: at_work(made.folder / "runs"), sweep.poll)
+    time.sleep(1)
+    os.kill(min(pids), signal.SIGKILL)
+    code, said = ended(sweep)
+    assert code == 0 and "6 of 6" in said, said
     trials = [run for run in Tracked(Store(uri)).runs("sweep-gan-digits-budget0.02") if "gans.trial" in run.tags]
     assert {run.tags["gans.status"] for run in trials} <= {"finished", "pruned"}
     assert len(trials) == 6
@@ -173,8 +160,8 @@ def test_mdgans_workers_live_in_the_cluster_of_their_cell(tmp_path, monkeypatch)
     while running.poll() is None:
         most = max(most, len(raylets() - before))
         time.sleep(0.2)
-    said, _ = running.communicate()
-    assert running.returncode == 0, said
+    code, said = ended(running)
+    assert code == 0, said
     assert most == 1
     assert not raylets() - before
     (cell,) = made.runs().values()

@@ -2,19 +2,18 @@
 
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from gans.runs.store import Store
-from gans.runs.tracked import Tracked
+from gans.runs.store import Store, Tracked
 from gans.schema import CHECKPOINT
-from tests.benchmarks.test_runner import LONG, TINY, Bench
+from tests.benchmarks.test_runner import Bench
 from tests.chaos.site import Server, Site, signal_group
 from tests.conftest import until
+from tests.desk import ended
 
 pytestmark = pytest.mark.slow
 
@@ -27,35 +26,26 @@ def server(tmp_path: Path) -> Iterator[Server]:
     server.kill()
 
 
-def bench_at(server: Server, folder: Path, text: str) -> Bench:
-    bench = Bench(folder, text)
-    bench.environment["MLFLOW_TRACKING_URI"] = server.uri
-    return bench
-
-
 def wait_for(process: subprocess.Popen[str], folder: Path, pattern: str) -> None:
     until(lambda: list(folder.glob(pattern)), lambda: None if process.poll() is None else process.communicate()[0])
 
 
 def test_a_server_that_is_killed_costs_nothing_and_learns_all_later(server: Server, tmp_path: Path) -> None:
-    bench = bench_at(server, tmp_path, TINY)
+    bench = Bench(tmp_path, MLFLOW_TRACKING_URI=server.uri)
     process = bench.start("--jobs", "1")
     wait_for(process, tmp_path / "runs", f"tiny/*/{CHECKPOINT}")
     server.kill()
-    output, _ = process.communicate(timeout=LONG)
-    assert process.returncode == 0, output
+    code, output = ended(process)
+    assert code == 0, output
     assert output.count("not in the tracking store yet: ") == 1
     assert "; the same command exports them, or for a folder of runs gans sync" in output
     assert "Traceback" not in output and "does not answer" in output.splitlines()[-1], output
     page = (tmp_path / "outputs/reports/tiny/README.md").read_text()
     assert "gan" in page and "No score" not in page
     server.start()
-    command = [sys.executable, "-m", "gans", "sync"]
-    synced = subprocess.run(
-        command, cwd=tmp_path, env=bench.environment, capture_output=True, text=True, check=False
-    )
-    assert synced.returncode == 0, synced.stdout + synced.stderr
-    assert synced.stdout.startswith("exported to the tracking store: ")
+    code, output = ended(bench.gans("sync"))
+    assert code == 0, output
+    assert "exported to the tracking store: " in output
     store = Store(server.uri)
     runs = Tracked(store).runs("tiny")
     cells = {run.name: run for run in runs if run.tags["gans.kind"] == "cell"}
@@ -80,7 +70,7 @@ def test_a_server_that_is_killed_costs_nothing_and_learns_all_later(server: Serv
 
 
 def test_a_server_that_is_stopped_stops_nobody(server: Server, tmp_path: Path) -> None:
-    bench = bench_at(server, tmp_path, TINY)
+    bench = Bench(tmp_path, MLFLOW_TRACKING_URI=server.uri)
     process = bench.start("--jobs", "1", "--models", "gan")
     wait_for(process, tmp_path / "runs", f"tiny/gan*/{CHECKPOINT}")
     (folder,) = tmp_path.glob("runs/tiny/gan-*")
@@ -89,8 +79,8 @@ def test_a_server_that_is_stopped_stops_nobody(server: Server, tmp_path: Path) -
     until(lambda: '"end"' in (folder / "events.jsonl").read_text())  # the cell ends while nobody answers
     ended = time.time()
     signal_group(server.process, "CONT")
-    output, _ = process.communicate(timeout=LONG)
-    assert process.returncode == 0, output
+    code, output = ended(process)
+    assert code == 0, output
     assert "not in the tracking store" not in output
     (run,) = [run for run in Tracked(Store(server.uri)).runs("tiny") if run.tags["gans.kind"] == "cell"]
     assert run.status == "FINISHED"

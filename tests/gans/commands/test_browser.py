@@ -8,17 +8,17 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
+from typing import NamedTuple, Self
 
 import pytest
 from PIL import Image
 
 from gans import schema
 from gans.runs.store import Store
-from tests.gans.commands.test_ui import ROOT, free_port
+from tests import free_port
+from tests.desk import Desk
 from tests.recorded import recorded
 
 BROWSER = next(
@@ -64,18 +64,12 @@ def cell(store: Store, model: str, seed: int, score: float) -> None:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The links that `gans ui` prints over a small store."""
-    home = tmp_path_factory.mktemp("ui")
-    store = Store(f"sqlite:///{home}/mlflow.db")
+    desk = Desk(tmp_path_factory.mktemp("ui"))
+    store = desk.store
     for model, scores in SCORES.items():
         for seed, score in enumerate(scores):
             cell(store, model, seed, score)
-    with subprocess.Popen(
-        [sys.executable, "-m", "gans", "ui", "--port", str(free_port())],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=home,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": store.uri},
-    ) as process:
+    with desk.gans("ui", "--port", str(free_port())) as process:
         assert process.stdout
         said = [process.stdout.readline() for _ in range(4)]
         links = dict(re.findall(r"(table|charts) +(http\S+)", "".join(said)))
@@ -107,34 +101,23 @@ def shoot(link: str, name: str, tmp_path: Path, height: int = SIZE[1]) -> None:
     assert (folder / name).stat().st_size < LIGHT
 
 
-class Page(HTMLParser):
+class Page(NamedTuple):
     """The words of a page in order, and the paths of the lines in its charts."""
 
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.words: list[str] = []
-        self.lines: set[str] = set()
-        self.hidden = 0
-        self.feed(text)
+    words: list[str]
+    lines: set[str]
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        found = dict(attrs)
-        if found.get("class") == "js-line":
-            self.lines.add(found.get("d") or "")
-        self.hidden += tag in ("script", "style")
-
-    def handle_endtag(self, tag: str) -> None:
-        self.hidden -= tag in ("script", "style")
-
-    def handle_data(self, data: str) -> None:
-        if not self.hidden and data.strip():
-            self.words.append(data.strip())
+    @classmethod
+    def of(cls, text: str) -> Self:
+        shown = re.sub(r"<(script|style)\b.*?</\1>", "", text, flags=re.DOTALL)
+        words = [word.strip() for word in re.findall(r">([^<]+)<", shown)]
+        return cls(list(filter(None, words)), set(re.findall(r'<path class="js-line"[^>]* d="([^"]*)"', shown)))
 
 
 @pytest.fixture
 def page(served, tmp_path):
     def read(name: str) -> Page:
-        return Page(browse(served[name], tmp_path / "reading", "--dump-dom"))
+        return Page.of(browse(served[name], tmp_path / "reading", "--dump-dom"))
 
     return read
 

@@ -1,14 +1,11 @@
 """`gans ui`: it prints its address once the server answers, and leaves no process behind, however it ends."""
 
-import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.request
 from contextlib import closing
-from pathlib import Path
 
 import psutil
 import pytest
@@ -17,9 +14,9 @@ from gans.commands import ui
 from gans.errors import InputError
 from gans.runs.store import Store
 from tests import free_port
+from tests.desk import Desk
 from tests.recorded import recorded
 
-ROOT = Path(__file__).parents[3]
 LONG = 120  # seconds after which something hangs
 
 
@@ -57,14 +54,7 @@ def gone(processes: list[psutil.Process]) -> bool:
 def served(tmp_path):
     """`gans ui` over a new store, its port, and its process as psutil has it."""
     port = free_port()
-    with subprocess.Popen(
-        [sys.executable, "-m", "gans", "ui", "--port", str(port)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"},
-    ) as process:
+    with Desk(tmp_path).gans("ui", "--port", str(port), stderr=subprocess.PIPE) as process:
         yield process, port, psutil.Process(process.pid)
 
 

@@ -1,13 +1,8 @@
 """Several processes on one database: its tables are made once, nothing that is written is lost."""
 
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,9 +12,7 @@ from gans.errors import InputError
 from gans.runs import databases
 from gans.runs import store as stores
 from gans.runs.databases import OPTUNA, opened
-from gans.runs.store import Store
-from gans.runs.tracked import Tracked
-from tests import free_port
+from gans.runs.store import Store, Tracked
 
 ROOT = Path(__file__).parents[3]
 
@@ -112,54 +105,11 @@ open_storage(sys.argv[2]).get_all_studies()
 
 
 @pytest.fixture
-def postgres() -> Iterator[str]:
-    """The address, without a database, of a new server with the databases `tracking` and `study`."""
-    found = [*sorted(Path("/usr/lib/postgresql").glob("*/bin")), *map(Path, os.environ["PATH"].split(":"))]
-    programs = next((folder for folder in found if (folder / "initdb").exists()), None)
-    driver = next((name for name in ("psycopg2", "psycopg") if find_spec(name)), None)
-    if programs is None or driver is None:
-        pytest.skip(
-            "no PostgreSQL server, or no driver for it: apt install postgresql; uv pip install psycopg2-binary"
-        )
-    with tempfile.TemporaryDirectory() as folder:
-        server = Server(programs, Path(folder), free_port())
-        try:
-            server.start("tracking", "study")
-            yield f"postgresql+{driver}://gans@127.0.0.1:{server.port}"
-        finally:
-            server.control("stop")
-
-
-@dataclass
-class Server:
-    """A PostgreSQL server in a folder that goes with it."""
-
-    programs: Path
-    folder: Path
-    port: int
-
-    @property
-    def data(self) -> Path:
-        return self.folder / "data"
-
-    def start(self, *databases: str) -> None:
-        self.folder.chmod(0o755)
-        if os.geteuid() == 0:  # the server refuses to be root's
-            shutil.chown(self.folder, "postgres")
-        self.run("initdb", "-D", self.data, "-A", "trust", "-U", "gans")
-        self.control("start")
-        for name in databases:
-            self.run("createdb", "-h", self.folder, "-p", self.port, "-U", "gans", name)
-
-    def control(self, what: str) -> None:
-        """Start, stop or restart the server; it does not wait for its clients."""
-        options = ("-w", "-l", self.folder / "log", "-o", f"-p {self.port} -k {self.folder} -F")
-        self.run("pg_ctl", "-D", self.data, *(() if what == "start" else ("-m", "immediate")), *options, what)
-
-    def run(self, program: str, *arguments: object) -> None:
-        user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-        command = [*user, str(self.programs / program), *map(str, arguments)]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd="/")
+def postgres() -> str:
+    """The address, without a database, of a server with the empty databases `tracking` and `study`."""
+    if not (named := os.environ.get("GANS_POSTGRES")):
+        pytest.skip("no server: GANS_POSTGRES=postgresql+psycopg2://me@host, with databases tracking and study")
+    return named
 
 
 @pytest.mark.slow

@@ -11,7 +11,6 @@ import sys
 import time
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -24,8 +23,7 @@ from gans.errors import InputError
 from gans.models.layers import Shape
 from gans.runs.cell import resolve
 from gans.runs.execute import Place, check_workers
-from gans.runs.store import Store
-from gans.runs.tracked import Tracked
+from gans.runs.store import Tracked
 from gans.schema import CHECKPOINT
 from gans.training.mdgan import cluster
 from gans.training.mdgan.server import MDGAN
@@ -33,8 +31,8 @@ from gans.training.mdgan.workers import WorkersLost
 from gans.training.updates import Context
 from tests import free_port
 from tests.conftest import discriminators, until, values
+from tests.desk import Desk, ended
 
-ROOT = Path(__file__).parents[4]
 SHAPE = Shape(1, 16)
 CPU = torch.device("cpu")
 needs_ray = pytest.mark.skipif(
@@ -246,22 +244,10 @@ update = { workers = 2 }
 """
 
 
-def environment(folder: Path, **more: str) -> dict[str, str]:
-    store = {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db", "PYTHONPATH": str(ROOT)}
-    return {**{k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}, **store, **more}
-
-
-def python(folder: Path, *arguments: str, **more: str) -> tuple[int, str]:
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=folder,
-        env=environment(folder, **more),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    return done.returncode, done.stdout + done.stderr
+@pytest.fixture
+def desk(tmp_path, monkeypatch) -> Desk:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    return Desk(tmp_path)
 
 
 KILLER = """
@@ -286,24 +272,14 @@ sys.exit(main())
 @pytest.mark.slow
 @pytest.mark.parametrize(("victims", "code"), [("1", 0), ("0,1", 1)])
 def test_a_killed_worker_is_an_event_of_the_run_and_the_last_one_its_end(
-    victims: str, code: int, tmp_path
+    victims: str, code: int, desk, tmp_path
 ) -> None:
     settings = ["kimg=2", "batch=8", "networks.width=8", "update.workers=2", "update.swap_epochs=0.05"]
     settings += ["score.images=200", "score.curve_images=200", "schedule.checkpoints=10"]
-    arguments = [
-        "train",
-        "mdgan",
-        "digits",
-        "--workers",
-        "ray",
-        "--runs",
-        str(tmp_path / "runs"),
-        "--set",
-        *settings,
-    ]
-    returned, said = python(tmp_path, "-c", KILLER, *arguments, victims)
+    arguments = ["train", "mdgan", "digits", "--workers", "ray", "--set", *settings]
+    returned, said = ended(desk.python("-c", KILLER, *arguments, victims))
     assert returned == code, said
-    (found,) = (r for r in Tracked(Store(f"sqlite:///{tmp_path}/mlflow.db")).runs("train"))
+    (found,) = Tracked(desk.store).runs("train")
     tags = found.tags
     assert tags["gans.lost.1"].startswith("died in iteration 20 (process ")
     (kept,) = (tmp_path / "runs").rglob(CHECKPOINT)
@@ -316,40 +292,36 @@ def test_a_killed_worker_is_an_event_of_the_run_and_the_last_one_its_end(
         assert tags["gans.reason"].startswith("WorkersLost: all 2 workers were lost by iteration 20")
         assert 0 < torch.load(kept, weights_only=True)["images"] <= 20 * 16
         # the same command goes on from the checkpoint, with all the workers that it knows
-        returned, said = python(tmp_path, "-c", KILLER.replace("== 20", "== -1"), *arguments, victims)
+        again = KILLER.replace("== 20", "== -1")
+        returned, said = ended(desk.python("-c", again, *arguments, victims))
         assert returned == 0, said
-        (found,) = (r for r in Tracked(Store(f"sqlite:///{tmp_path}/mlflow.db")).runs("train"))
+        (found,) = Tracked(desk.store).runs("train")
         assert found.tags["gans.status"] == "finished"
         assert not any(why for tag, why in found.tags.items() if tag.startswith("gans.lost."))
 
 
 @needs_ray
 @pytest.mark.slow
-def test_an_existing_cluster_is_used_and_one_that_is_too_small_is_refused(tmp_path) -> None:
+def test_an_existing_cluster_is_used_and_one_that_is_too_small_is_refused(desk, tmp_path) -> None:
     """A head node of 2 CPUs by `ray start`, from elsewhere: workers are sent the code."""
     port = free_port()
-    there = {"RAY_ADDRESS": f"127.0.0.1:{port}"}
+    there = Desk(tmp_path, RAY_ADDRESS=f"127.0.0.1:{port}")
     (tmp_path / "elsewhere").mkdir()
-    quiet = {**environment(tmp_path), **QUIET}
-    quiet.pop("PYTHONPATH")
-    start = ["ray.scripts.scripts", "start", "--head", "--block", f"--port={port}", "--num-cpus=2"]
-    head = subprocess.Popen(
-        [sys.executable, "-m", *start, "--include-dashboard=false"],
-        cwd=tmp_path / "elsewhere",
-        env=quiet,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+    quiet = {**desk.environment, **QUIET, "PYTHONPATH": ""}
+    start = ("-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={port}", "--num-cpus=2")
+    head = desk.python(
+        *start, "--include-dashboard=false", cwd=tmp_path / "elsewhere", env=quiet, stdout=subprocess.DEVNULL
     )
     try:
         # whether Ray sends a token is decided when it is imported, so each look is by a process of its own
         ask = "import torch; from gans.training.mdgan import cluster; cluster.require(1, torch.device('cpu'))"
-        until(lambda: python(tmp_path, "-c", ask, **there)[0] == 0)
+        until(lambda: ended(there.python("-c", ask))[0] == 0)
         (tmp_path / "tiny.toml").write_text(TINY)
-        bench = ["-m", "gans", "bench", "tiny.toml", "--workers", "ray"]
-        code, output = python(tmp_path, *bench, **there)
+        bench = ["bench", "tiny.toml", "--workers", "ray"]
+        code, output = ended(there.gans(*bench))
         assert code == 0, output
         (tmp_path / "tiny.toml").write_text(TINY.replace("workers = 2", "workers = 3"))
-        code, output = python(tmp_path, *bench, "--models", "mdgan", **there)
+        code, output = ended(there.gans(*bench, "--models", "mdgan"))
         assert code == 2
         assert output.startswith(f"error: the Ray cluster at 127.0.0.1:{port} has 2 CPUs, fewer than the 3 that")
         assert len(output.splitlines()) == 1
