@@ -19,8 +19,7 @@ from gans.runs.events import run_paths
 if TYPE_CHECKING:
     from benchmarks.matrix import Matrix
     from benchmarks.runner import MatrixRun
-    from gans.runs.store import Store
-    from gans.runs.tracked import Tracked
+    from gans.runs.store import Store, Tracked
 
 NEEDED = ("benchmarks.jobs", "gans.fidelity.scorer", "torchvision.utils")  # by every job
 
@@ -100,9 +99,8 @@ def dry(options: Bench, matrix: Matrix) -> int:
 
 
 def write_report(run: MatrixRun) -> None:
-    """Write the report, and keep it with the invocation."""
     from gans.runs.locks import acquire
-    from gans.runs.tracked import Tracked
+    from gans.runs.store import Tracked
 
     with acquire(run.folder / ".report", float("inf")):  # another invocation of the matrix writes the same files
         path, best = render(Tracked(run.store, run.folder), run.experiment, run.machine.outputs)
@@ -116,8 +114,7 @@ def render(tracked: Tracked, name: str, outputs: Path) -> tuple[Path, dict[str, 
     """Write the page of an experiment and show its ranking; returns the page, and the best of each data set."""
     from reports.report import write
     from reports.results import load
-    from reports.standing import winners
-    from reports.terminal import show
+    from reports.standing import show, winners
 
     results = load(tracked, name)
     path = write(results, name, outputs / REPORTS)
@@ -160,7 +157,7 @@ def report(options: Report = Report()) -> int:
         raise InputError(f"no benchmark in the tracking store {shown(uri)}; run `gans bench` first")
     store = reading(options.runs)
     from gans.runs.export import sync
-    from gans.runs.tracked import Tracked
+    from gans.runs.store import Tracked
 
     sync(options.runs / name, store).say()
     print(render(Tracked(store, options.runs), name, options.outputs)[0])
@@ -174,9 +171,8 @@ def compare(
     output: Annotated[Path, option("folder of the page", metavar="DIR")] = places.outputs() / REPORTS / "compare",
     runs: Runs = Path("runs"),
 ) -> int:
-    """Write the page; the output is its path."""
     store = reading(runs)
-    from gans.runs.tracked import Tracked
+    from gans.runs.store import Tracked
     from reports import contents
     from reports.comparison import write
 
@@ -191,7 +187,6 @@ def sensitivity(
     count: Annotated[int, option("maximal number of images", least=FEWEST_DAMAGED, most=10**6)] = MOST_DAMAGED,
     device: Device = "auto",
 ) -> int:
-    """Measure, and write the page; the output is its path."""
     from benchmarks.sensitivity import write
     from gans.compute import devices
     from reports import contents

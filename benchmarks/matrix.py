@@ -168,7 +168,6 @@ def _read(name: str) -> Matrix:
 
 
 def file_of(name: str) -> Path:
-    """The file of the matrix of this name."""
     return Path(name) if name.endswith(".toml") else MATRICES / f"{name}.toml"
 
 
@@ -223,7 +222,6 @@ def shown(path: Path) -> Path:
 
 
 def recipe(model: str, table: dict[str, Any], where: str) -> dict[str, Any]:
-    """The recipe under a model of the file."""
     name = table.get("recipe", model)
     if not recipes.known(name):
         hint = "" if "recipe" in table else f" for model '{model}' (a model of another name needs recipe = ...)"

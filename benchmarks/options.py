@@ -117,7 +117,6 @@ class Place:
 
     @property
     def machines(self) -> int:
-        """That cells run on."""
         return self.cluster.machines if self.cluster else 1
 
     @cached_property

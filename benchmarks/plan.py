@@ -2,12 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from benchmarks.jobs import Floor
 from benchmarks.matrix import Matrix, cells, kinds
@@ -18,12 +15,11 @@ from gans.compute import compiled, devices, graphs, precision
 from gans.config import PROTOCOL_VERSION, ShardedConfig
 from gans.errors import InputError
 from gans.registry import MODELS, RULES
-from gans.runs.cell import Cell, Find, check_fit, check_scores, extractor
+from gans.runs.cell import Cell, Find, check_cell, extractor
 from gans.runs.cell import described as extractor_of
 from gans.runs.events import State, now
 from gans.runs.scores import ScoreKey, missing
-from gans.runs.store import Store
-from gans.runs.tracked import Tracked
+from gans.runs.store import Store, Tracked
 from gans.schema import FINAL, FINISHED
 from gans.training.mdgan import cluster
 
@@ -128,7 +124,6 @@ class MatrixPlan:
         return planned
 
     def wanted(self, cell: Cell) -> tuple[ScoreKey, ...]:
-        """The planned scores of a cell."""
         score = cell.experiment.score
         return tuple(ScoreKey(name, score.images) for name in score.extractors)
 
@@ -259,17 +254,6 @@ class MatrixPlan:
             "whole": ("gans bench", Bench(matrix, selection=whole, preset=preset, machine=self.machine)),
         }
         return {name: options.command_line(*given) for name, given in found.items()}
-
-
-def check_cell(cell: Cell, device: torch.device, extractors: Iterable[str] | None = None) -> None:
-    """Refuse, before anything runs, a cell that could not train or be scored; None: by its own extractors."""
-    experiment = cell.experiment
-    try:
-        precision.require(experiment.precision, device)
-        check_fit(experiment, cell.images)
-        check_scores(extractors or experiment.score.extractors, cell.images)
-    except InputError as error:
-        raise InputError(f"{cell.model} on {experiment.dataset}: {error}") from None
 
 
 def floor_of(cell: Cell, key: ScoreKey) -> Floor:

@@ -178,7 +178,6 @@ def measured(run: State, floor: Floor) -> bool:
 
 
 def show(display: Display, job: Job, what: object) -> None:
-    """Show an event of a job."""
     match what:
         case Begun():
             display.start(job.name, job.images)

@@ -210,7 +210,6 @@ def page(measured: pd.DataFrame, scorer: Scorer, subject: Subject, root: Path = 
 
 
 def write(name: str, device: torch.device, most: int = MOST_DAMAGED) -> Path:
-    """Measure a data set, and write the page."""
     images = datasets.load(name)
     subject = Subject.of(images, most)
     scorer = Scorer(images, fidelity.default_extractor(images), subject.n, device)

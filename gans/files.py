@@ -56,7 +56,6 @@ def expand(path: str | Path) -> Path:
 
 
 def user_cache() -> Path:
-    """The user's cache folder."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gans"
 
 

@@ -97,7 +97,6 @@ def known(name: object) -> bool:
 
 
 def check(name: object) -> None:
-    """Refuse an unknown name."""
     if not known(name):
         raise unknown("model", name, RECIPES)
 

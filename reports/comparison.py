@@ -13,7 +13,7 @@ from scipy import stats
 from gans import schema
 from gans.errors import InputError
 from gans.files import file_name
-from gans.runs.tracked import Tracked
+from gans.runs.store import Tracked
 from reports.figures import COLOURS, dots
 from reports.numbers import NOTHING, number
 from reports.report import write_new

@@ -45,15 +45,12 @@ class Score(Settings):
 
 
 class Published(Settings):
-    """The file."""
-
     sources: dict[str, Source] = Field(description="who published")
     scores: tuple[Score, ...] = Field((), strict=False, description="scores")
 
 
 @cache
 def read() -> Published:
-    """The published figures."""
     return Published.model_validate(read_toml(FILE))
 
 

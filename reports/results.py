@@ -23,8 +23,7 @@ from gans.fidelity.metric import label_of
 from gans.pictures.grids import readable
 from gans.runs.events import State as Run
 from gans.runs.scores import ScoreKey, metric, records
-from gans.runs.store import Store
-from gans.runs.tracked import Tracked
+from gans.runs.store import Store, Tracked
 from reports.numbers import listed
 
 CLOCK = schema.TRAINING

@@ -7,11 +7,14 @@ from functools import cached_property
 from itertools import combinations
 
 import pandas as pd
+from rich.console import Console
+from rich.table import Table
 
 from gans import schema
 from gans.registry import label
 from reports.numbers import NOTHING, count, duration, images, listed, number, percent
-from reports.results import CLOCK, Board, Results
+from reports.results import CLOCK, Board, Results, selected_cells
+from reports.sheet import visible
 from reports.statistics import LEVEL, Difference, holm
 from reports.tables import ENOUGH, Rank, by_model, distinct, escape, floor_name, ranking, seeds, whole
 
@@ -90,7 +93,6 @@ class Standing:
 
     @cached_property
     def cells(self) -> pd.DataFrame:
-        """The finished cells."""
         return self.results.finished(self.board)
 
     @property
@@ -236,3 +238,28 @@ def named(models: Sequence[str], all_of_them: str = "") -> str:
     if len(models) > NAMED:
         return f"{len(models)} others"
     return listed([escape(model) for model in models])
+
+
+# --- in a terminal
+
+
+def show(results: Results) -> None:
+    """Print the ranking of every data set, best first, with the noise floors below."""
+    console = Console(markup=False, emoji=False)
+    results = selected_cells(results)
+    for board in results.boards:
+        console.print(leaderboard(results, board))
+    missing = int((~results.cells["counted"]).sum())
+    if missing:
+        console.print(f"{missing} of {len(results.cells)} cells have no score; see the report for the reasons")
+
+
+def leaderboard(results: Results, board: Board) -> Table:
+    """The first table of a board's page, but for the times."""
+    frame = Standing(results, board).table.map(visible).iloc[:, :4]
+    table = Table(title=f"{board.title}: {board.metric}, lower is better", title_justify="left")
+    for place, heading in enumerate(frame):
+        table.add_column(str(heading), justify="right" if place else "left")
+    for row in frame.itertuples(index=False, name=None):
+        table.add_row(*row, style="dim" if row[0].startswith("real: ") else None)
+    return table

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from gans import schema
 from gans.errors import InputError, first_line, shown
 from gans.files import Damaged
-from gans.runs.tracked import Tracked
+from gans.runs.store import Tracked
 from reports import results
 from reports.results import Results
 from reports.statistics import Difference, Estimate

@@ -64,7 +64,6 @@ class Rank:
 
     @property
     def cell(self) -> str:
-        """The estimate in markdown."""
         return f"**{self.estimate}**" if self.best else str(self.estimate)
 
 

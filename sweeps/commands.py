@@ -15,7 +15,6 @@ NEEDED = ("sweeps.trial", "benchmarks.jobs", "torchvision.utils")  # by every jo
 
 
 def sweep(options: Search) -> int:
-    """Search, retrain the winners, report."""
     options.machine.validate()
     options.request.validate()
     databases.check(options.request.storage, databases.OPTUNA)
@@ -48,9 +47,8 @@ def search(request: Request, machine: Machine) -> int:
 def sweep_report(
     *, output: Annotated[Path, option("folder of the pages", metavar="DIR")] = ROOT, runs: Runs = Path("runs")
 ) -> int:
-    """Write the pages; the output is their paths."""
     store = reading(runs)
-    from gans.runs.tracked import Tracked
+    from gans.runs.store import Tracked
     from reports.studies import load_all
     from sweeps.pages import write, write_ranking
 

@@ -70,7 +70,6 @@ class Request:
         return self.study or "-".join(parts)
 
     def command(self) -> str:
-        """The command that continues this sweep."""
         return command_line("gans sweep", Search(self))
 
 

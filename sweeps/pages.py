@@ -17,7 +17,7 @@ from reports.results import Results
 from reports.studies import DEFAULT, Record, Study, Swept, Trial
 from reports.tables import escape
 from sweeps import ROOT, plots, winners
-from sweeps.toml import lines
+from sweeps.space import lines
 
 WINNERS, CANDIDATE, STUDY = "winners", "candidate.toml", "study.json"  # in the folder of a study's page
 

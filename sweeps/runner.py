@@ -9,35 +9,41 @@ from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
+import torch
 from optuna import Study as OptunaStudy
 from optuna.trial import FrozenTrial
 
 from benchmarks import executors
 from benchmarks.job import Job, Progress, Restarted, Result
-from benchmarks.matrix import preset_name
-from benchmarks.options import Machine, Selection
+from benchmarks.matrix import MATRICES, Matrix, cells, preset_name, read_matrix
+from benchmarks.options import MATRIX, Bench, Machine, Selection
 from benchmarks.runner import MatrixRun
 from gans import schema
+from gans.commands.options import command_line
 from gans.commands.progress import Display
 from gans.compute import devices
+from gans.config import experiment
 from gans.errors import InputError
 from gans.files import write_bytes
 from gans.places import PRESETS, REPORTS, free
+from gans.recipes import recipe
+from gans.runs.cell import Cell, check_cell, identify
 from gans.runs.execute import Place
 from gans.runs.locks import InUse, locked
 from gans.runs.run import Run, invocation
-from gans.runs.store import Store, shown
-from gans.runs.tracked import Tracked
+from gans.runs.store import Store, Tracked, shown
 from reports import studies
 from reports.studies import Study
-from sweeps import ROOT, pages, plots, record, winners
+from sweeps import ROOT, pages, plots, winners
 from sweeps.options import Request
-from sweeps.plan import plan, tuned_bench
+from sweeps.space import read_space
 from sweeps.study import Sweep, Tally, counted, fail, held_by, origin, release_stale, unclaimed
 from sweeps.trial import trial_folder, trial_job
 
 FAILURES = 5  # trials in a row that fail before the sweep gives up: then it is not the parameters
 OTHERS = "trials/others"  # what the display calls them
+LIMIT_MINUTES = 600.0  # of a trial where no matrix gives one
+ALLOWANCE = 2.0  # a trial may be larger than the default, for which the matrix's limit is meant
 PATIENCE = 2.0  # seconds between looks at the trials of other processes
 
 
@@ -80,7 +86,7 @@ class SweepRun:
         except GaveUp as error:
             print(f"gave up: {error}")
             return 1
-        print(record.summary(self.study))
+        print(winners.summary(self.study))
         if self.request.join:
             return 0
         with ExitStack() as stack:
@@ -166,7 +172,7 @@ class SweepRun:
     def conclude(self) -> int:
         """Retrain the winners, then write the record, the preset and the pages."""
         finalists = winners.finalists(self.study, self.sweep, self.request.finalists)
-        kept = record.record(self.study, self.sweep, self.request, finalists)
+        kept = winners.record(self.study, self.sweep, self.request, finalists)
         with tempfile.TemporaryDirectory() as figures:
             plots.draw_all(self.study, self.sweep, Path(figures))
             self.parent.artifact(Path(figures), schema.SWEEP_PLOTS)
@@ -223,6 +229,63 @@ class SweepRun:
             f"and compare `{schema.SWEEP_SCORE}`, the best point of `{self.sweep.curve}`, by which the study "
             "ranks them. The matrix in this experiment trained the winners and the default, with fresh seeds."
         )
+
+
+# --- the plan
+
+
+def plan(request: Request, device: torch.device) -> Sweep:
+    """The sweep of a request on a device; an InputError for what would keep its trials from training."""
+    default, seconds = default_cell(request, device)
+    check_cell(default, device)
+    return Sweep(
+        study=request.name,
+        storage=request.storage,
+        default=default,
+        space=read_space(request.model, default.experiment, request.space),
+        trials=request.trials,
+        seed=request.seed,
+        pruner="none" if len(request.objectives) > 1 else request.pruner,
+        objectives=request.objectives,
+        seconds=seconds,
+    )
+
+
+def default_cell(request: Request, device: torch.device) -> tuple[Cell, float]:
+    """What `make bench` trains for this model, with another training seed, and a trial's time limit in seconds.
+
+    The matrix of the data set's name defines both, if there is one that has the model; else the recipe.
+    """
+    model, dataset, seed = request.model, request.dataset, winners.TRIAL_SEED
+    matrix = own_matrix(request)
+    if matrix:
+        selection = Selection([model], [dataset], [seed], request.budget, request.precision)
+        (cell,) = cells(matrix, selection, device)
+        return cell, 60 * matrix.file.time_limit_minutes * ALLOWANCE
+    settings = {"dataset": dataset, "seed": seed, "precision": request.precision or "auto"}
+    base = experiment(recipe(model).settings, settings, where="the recipe")
+    return identify(model, base.scaled(request.budget), device), 60 * LIMIT_MINUTES
+
+
+def own_matrix(request: Request) -> Matrix | None:
+    """The matrix of the data set's name, if it trains the model."""
+    if not (MATRICES / f"{request.dataset}.toml").exists():
+        return None
+    matrix = read_matrix(request.dataset)
+    return matrix if request.model in matrix.file.models else None
+
+
+def tuned_bench(request: Request) -> str:
+    """The command that trains the default and the preset on the data set's matrix, else on its data."""
+    matrix = own_matrix(request)
+    selection = Selection(
+        models=[request.model, f"{request.model}-tuned"],
+        datasets=None if matrix else [request.dataset],
+        budget=request.budget,
+        precision=request.precision,
+    )
+    bench = Bench(matrix.name if matrix else MATRIX, selection=selection, preset="tuned")
+    return command_line("gans bench", bench)
 
 
 # --- the display

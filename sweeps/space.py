@@ -12,7 +12,10 @@ A setting of the experiment is searched in one of these ways; a setting without 
 
 from __future__ import annotations
 
+import json
 import random
+import re
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +29,6 @@ from gans.data import datasets
 from gans.errors import InputError, unknown
 from gans.recipes import recipe
 from gans.runs.cell import check_fit
-from sweeps.toml import literal, nest
 
 # the rest of an experiment is what trials are compared on
 SEARCHABLE = ("batch", "networks.", "update.", "loss.", "penalties.", "augment", "optimizer.", "anneal.", "ema.")
@@ -271,3 +273,33 @@ def check(space: Space, base: Experiment, where: str) -> None:
             check_fit(experiment(base.model_dump(), tables, where=where), images)
         except InputError as error:
             raise error if where in str(error) else InputError(f"{where}: {error}") from None
+
+
+# --- settings as TOML text: Python reads TOML but does not write it
+
+
+def literal(value: Any) -> str:
+    """A value as TOML: a string, number or truth value, or a list or an inline table of them."""
+    if isinstance(value, Mapping):
+        inside = ", ".join(f"{bare(key)} = {literal(item)}" for key, item in value.items())
+        return f"{{ {inside} }}"
+    if isinstance(value, (bool, str)):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(literal, value))}]"
+    return repr(value)  # Python's floats, inf and nan too, are TOML's
+
+
+def bare(key: str) -> str:
+    """A key, in quotes if it needs them."""
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key)
+
+
+def lines(table: Mapping[str, Any]) -> str:
+    """One line per setting with its dotted key, `optimizer.lr_g = 0.0002`; what is None is left out."""
+    return "".join(f"{key} = {literal(value)}\n" for key, value in flatten(table) if value is not None)
+
+
+def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted keys as nested tables, the reverse of `gans.config.flatten`."""
+    return tomllib.loads(lines(flat))

@@ -19,7 +19,6 @@ def run(machine: Machine, jobs: list[Job], side: int, spread: int = 0) -> Genera
 
 
 def executor(machine: Machine, jobs: int, side: int, spread: int) -> Executor:
-    """What runs so many jobs."""
     if machine.cluster:
         per_gpu = (1 if spread else machine.width(side)) if machine.gpus else 0
         return RayExecutor(machine.cluster, machine.threads(side), spread, per_gpu)

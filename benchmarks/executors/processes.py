@@ -49,7 +49,6 @@ class Worker:
     reason: str = ""
 
     def free(self, alone: bool) -> int:
-        """How many more jobs it takes."""
         if self.alone or (alone and self.jobs):
             return 0
         return self.width - len(self.jobs)

@@ -205,7 +205,6 @@ class Cluster:
 
     @property
     def machines(self) -> int:
-        """That jobs run on."""
         return len(self.nodes())
 
     @property

@@ -47,7 +47,6 @@ class Cell:
 
     @property
     def images(self) -> ImageData:
-        """Its data set."""
         return datasets.load(self.experiment.dataset, resolution=self.experiment.resolution)
 
     @property
@@ -71,13 +70,9 @@ def described(name: str) -> fidelity.Extractor:
 
 
 def resolve(model: str, experiment: Experiment, device: torch.device) -> Cell:
-    """The cell of an experiment on a device, with everything checked that can be before training starts.
-
-    An InputError as from `identify`, and if the networks or the update rule do not fit the data.
-    """
+    """The cell of an experiment on a device, with everything checked that can be before training starts."""
     cell = identify(model, experiment, device)
-    check_scores(cell.experiment.score.extractors, cell.images)
-    check_fit(cell.experiment, cell.images)
+    check_cell(cell, device)
     return cell
 
 
@@ -104,15 +99,20 @@ def identify_seeds(
     return [Cell(model, one, one.identity(images.hash, own.hash, code), own.prefix) for one in some]
 
 
-def check_scores(names: Iterable[str], images: ImageData) -> None:
-    """Refuse, before training, images that an extractor does not take, or too few of them."""
-    for name in names:
-        if name != "auto":
+def check_cell(cell: Cell, device: torch.device, extractors: Iterable[str] = ()) -> None:
+    """Refuse a cell that could not train or be scored: by its own extractors, unless others are named."""
+    experiment, images = cell.experiment, cell.images
+    try:
+        precision.require(experiment.precision, device)
+        check_fit(experiment, images)
+        for name in extractors or experiment.score.extractors:
             fidelity.check_images(described(name), images)
+    except InputError as error:
+        raise InputError(f"{cell.model} on {experiment.dataset}: {error}") from None
 
 
 def check_fit(experiment: Experiment, images: ImageData) -> None:
-    """Refuse, before training, an experiment whose parts do not fit each other, the data, or memory."""
+    """Refuse an experiment whose parts do not fit each other, the data, or memory."""
     part = images.part(experiment.data_share)
     rule, loss = experiment.update.rule, experiment.loss.name
     with RULES.calling(rule):

@@ -28,12 +28,10 @@ FIELDS = {
     "artifact": {"path", "folder"},
     "image": {"path", "key", "step"},
     "resume": {"parent"},
-    "end": {"status"},  # with the reason; of early runs MLflow's status, after tags
-    "untag": {"prefix"},  # of early runs
+    "end": {"status", "reason"},
 }
 # MLflow's words for how a run ended; a diverged run is not a crash but has no result
 STATUSES = {
-    **{word: word for word in ("FINISHED", "FAILED", "KILLED")},  # that early runs have
     schema.FINISHED: "FINISHED",
     schema.DIVERGED: "FAILED",
     schema.FAILED: "FAILED",
@@ -81,7 +79,6 @@ class State:
         kept: artifacts that are still there: file or folder, and the folder that holds it among the artifacts.
         images: pictures that are still there, with their events.
         ended: 0 while it has not; so are `began` and an empty `status` without an event that says so.
-        stored: the run as a store has it, which may still have the artifacts of a folder without any.
         position: bytes of the events that were read.
     """
 
@@ -95,7 +92,6 @@ class State:
         self.inputs: list[Mapping[str, str]] = []
         self.kept: list[tuple[Path, str]] = []
         self.images: list[tuple[Path, Event]] = []
-        self.stored: State | None = None
 
     @property
     def result(self) -> str:
@@ -126,8 +122,7 @@ class State:
             case "image" if path:
                 self.images.append((path, event))
             case "end":
-                if "reason" in fields:
-                    self.tags |= {schema.STATUS: fields["status"], schema.REASON: fields["reason"]}
+                self.tags |= {schema.STATUS: fields["status"], schema.REASON: fields["reason"]}
                 self.status, self.ended = STATUSES.get(fields["status"], "FAILED"), event.time
 
     @property
@@ -151,8 +146,6 @@ class State:
 
     def artifact(self, path: str) -> Path | None:
         """The file of this path; or the folder, if all that it holds is in one."""
-        if not self.files and self.stored:
-            return self.stored.artifact(path)
         if path in self.files:
             return self.files[path]
         folder = PurePosixPath(path)
@@ -215,7 +208,6 @@ class RunFolder:
                 yield Event.of_line(line), position
 
     def state(self, position: int = 0) -> State:
-        """What the events say from there on."""
         state = State(self.path)
         for event, state.position in self.events(position):
             if event:

@@ -136,7 +136,6 @@ class CellRun:
         return tags(self.cell)
 
     def tracker(self, run: Run) -> Tracker:
-        """The observer of the training."""
         return Tracker(run, self.report, self.cell.experiment)
 
     def ended(self) -> Scored | None:
@@ -213,7 +212,6 @@ class CellRun:
             raise
 
     def train(self, run: Run) -> tuple[Outcome, Scored]:
-        """Train and score."""
         self.report(0, phase(schema.DATA_PHASE))
         experiment, images, place = self.cell.experiment, self.cell.images, self.place
         run.watch_system()

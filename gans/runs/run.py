@@ -147,7 +147,6 @@ class Run(RunFolder):
         return target.relative_to(self.path).as_posix()
 
     def text(self, content: str, name: str) -> None:
-        """A file of this content."""
         path = self.path / schema.KEPT / name
         files.write_text(path, content)
         self.artifact(path, name.rpartition("/")[0])

@@ -9,11 +9,10 @@ from PIL import Image
 
 from benchmarks.matrix import MATRICES, NAMES, cells, read_matrix
 from benchmarks.options import Selection
-from benchmarks.plan import check_cell
 from gans.config import experiment
 from gans.errors import InputError
 from gans.recipes import recipe
-from gans.runs.cell import identify
+from gans.runs.cell import check_cell, identify
 from sweeps.options import Request
 
 CPU = torch.device("cpu")

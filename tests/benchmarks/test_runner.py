@@ -1,7 +1,6 @@
 """`gans bench`, run as a user runs it: records, exit codes, skipping, resuming."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -30,15 +29,13 @@ from gans.runs.export import exporting, sync
 from gans.runs.locks import LOCK, held
 from gans.runs.run import Run
 from gans.runs.scores import ScoreKey, records
-from gans.runs.store import Store
-from gans.runs.tracked import Tracked
+from gans.runs.store import Store, Tracked
 from gans.schema import CHECKPOINT
 from reports.results import load
 from tests.conftest import until
+from tests.desk import Desk, ended
 
 OWN = ScoreKey("digits", 500)
-ROOT = Path(__file__).parents[2]
-LONG = 600  # seconds after which something hangs
 
 TINY = """
 description = "Two tiny models."
@@ -57,41 +54,21 @@ schedule = { evaluations = 2, grids = 1, checkpoints = 2, logs = 4 }
 """
 
 
-class Bench:
-    """A working directory with a matrix file and a store of its own."""
+class Bench(Desk):
+    """A working directory with a matrix file, data and a store of its own."""
 
-    def __init__(self, folder: Path, text: str = TINY) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, text: str = TINY, **variables: str) -> None:
+        super().__init__(folder, GANS_DATA=str(folder / "data"), **variables)
         (folder / "tiny.toml").write_text(text)
-        self.environment = {
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
-            "GANS_DATA": str(folder / "data"),
-        }
 
     def start(self, *flags: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "gans", "bench", "tiny.toml", *flags]
-        return subprocess.Popen(
-            command,
-            cwd=self.folder,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        return self.gans("bench", "tiny.toml", *flags)
 
     def run(self, *flags: str) -> tuple[int, str]:
-        process = self.start(*flags)
-        output, _ = process.communicate(timeout=LONG)
-        return process.returncode, output
+        return ended(self.start(*flags))
 
     def runs(self, kind: str = "cell"):
         return {run.name: run for run in self.all_runs() if run.tags.get("gans.kind") == kind}
-
-    @property
-    def store(self) -> Store:
-        return Store(self.environment["MLFLOW_TRACKING_URI"])
 
     def all_runs(self):
         """The runs, oldest first."""
@@ -306,8 +283,8 @@ def test_ctrl_c_leaves_the_cell_to_be_resumed(tmp_path):
     process = bench.start("--models", "gan")
     until(lambda: list(bench.folder.glob("runs/tiny/gan*/samples/*.png")), process.poll)
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=LONG)
-    assert process.returncode == 130
+    code, output = ended(process)
+    assert code == 130
     assert "interrupted: finished cells are kept" in output
     assert "Traceback" not in output
     tags = bench.runs()["gan/digits/0"].tags
@@ -376,9 +353,9 @@ def test_the_result_of_another_invocation_is_taken(tmp_path, status, later, take
 def test_two_at_once_share_the_work_and_both_succeed(tmp_path):
     bench = Bench(tmp_path)
     both = [bench.start("--jobs", "1"), bench.start("--jobs", "1")]
-    ended = [(process.communicate(timeout=LONG)[0], process.returncode) for process in both]
-    assert [code for _, code in ended] == [0, 0], ended
-    assert any("waiting   " in output for output, _ in ended)
+    codes, outputs = zip(*map(ended, both), strict=True)
+    assert codes == (0, 0), outputs
+    assert any("waiting   " in output for output in outputs)
     runs = bench.all_runs()
     assert all(run.status == "FINISHED" for run in runs), runs
     names = sorted(run.name for run in runs)

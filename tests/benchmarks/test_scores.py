@@ -9,8 +9,7 @@ from benchmarks.options import Machine, Rescore, Selection
 from benchmarks.runner import ScoreRun
 from gans.errors import InputError
 from gans.runs.scores import ScoreKey, records
-from gans.runs.store import Store
-from gans.runs.tracked import Tracked
+from gans.runs.store import Store, Tracked
 from reports.report import write
 from reports.results import load
 from tests.benchmarks.test_runner import OWN, Bench, add, planned

@@ -10,7 +10,7 @@ from PIL import Image
 from scipy import stats
 
 from gans.errors import InputError
-from gans.runs.tracked import Tracked
+from gans.runs.store import Tracked
 from reports import comparison
 from reports.results import Board
 from tests.reports.test_report import cell, invoke, plan, read, start

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from gans.pictures.figures import save_figure
-from reports import report, tables, terminal
+from reports import report, standing, tables
 from reports.html import standalone
 from reports.results import load
 from reports.sheet import visible
@@ -48,7 +48,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     logging.getLogger("gans").removeHandler(handler)
     assert recorded == []  # no picture is left out
     console = Console(markup=False, emoji=False, width=300, record=True, file=(folder / "terminal").open("w"))
-    console.print(terminal.leaderboard(results, results.boards[0]))
+    console.print(standing.leaderboard(results, results.boards[0]))
     (folder / "terminal.txt").write_text(console.export_text())
     return made
 

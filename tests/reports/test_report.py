@@ -26,8 +26,7 @@ from gans.config import PROTOCOL_VERSION
 from gans.errors import InputError
 from gans.pictures import grids
 from gans.runs.run import Run
-from gans.runs.store import Store
-from gans.runs.tracked import Tracked
+from gans.runs.store import Store, Tracked
 from reports import html, published, report, sheet, tables
 from reports.results import Board, Results, left_out, load, selected_cells
 from reports.standing import Standing

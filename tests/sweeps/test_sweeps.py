@@ -8,7 +8,6 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-import sys
 import tomllib
 from collections.abc import Callable
 from dataclasses import replace
@@ -35,15 +34,13 @@ from gans.recipes import names as recipes
 from gans.recipes import recipe
 from gans.runs.cell import Cell, check_fit
 from gans.runs.execute import Place
-from gans.runs.store import Store
-from gans.runs.tracked import Tracked
+from gans.runs.store import Store, Tracked
 from gans.schema import CHECKPOINT
 from reports.statistics import Difference
-from sweeps import record, winners
+from sweeps import winners
 from sweeps.options import Request
-from sweeps.plan import default_cell, plan
-from sweeps.runner import SweepRun
-from sweeps.space import Parameter, Space, read_space, space
+from sweeps.runner import SweepRun, default_cell, plan
+from sweeps.space import Parameter, Space, nest, read_space, space
 from sweeps.study import (
     GRACE,
     JOB,
@@ -57,12 +54,11 @@ from sweeps.study import (
     release_stale,
     unclaimed,
 )
-from sweeps.toml import nest
 from sweeps.trial import TrialDiverged, report_score, trial_folder, trial_job
 from tests.conftest import until
+from tests.desk import ROOT, Desk, ended
 
 CPU = torch.device("cpu")
-ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -178,7 +174,7 @@ def test_the_default_is_what_the_matrix_trains():
 @pytest.mark.parametrize("of_a_matrix", [True, False])
 def test_a_precision_is_that_of_all_trainings(of_a_matrix, monkeypatch, tmp_path):
     if not of_a_matrix:
-        monkeypatch.setattr("sweeps.plan.MATRICES", tmp_path)
+        monkeypatch.setattr("sweeps.runner.MATRICES", tmp_path)
     monkeypatch.setattr("gans.compute.bfloat16.here", lambda: True)
     monkeypatch.setattr("gans.compute.bfloat16.faster", lambda: True)
     cells = [default_cell(Request("sagan", precision=kind), CPU)[0] for kind in (None, "float32")]
@@ -390,7 +386,7 @@ def test_divergence_prunes_and_an_all_pruned_study_says_so(sweep):
     for _ in range(2):
         assert go(sweep, diverge) == Result("pruned", "diverged: a loss is nan")
     assert counted(study) == 2
-    assert record.summary(study).startswith("no trial finished: of 2, the pruner stopped 0 and 2 diverged")
+    assert winners.summary(study).startswith("no trial finished: of 2, the pruner stopped 0 and 2 diverged")
     assert not winners.finalists(study, sweep, 3)
 
 
@@ -513,26 +509,16 @@ loss.penalty = { low = 1, high = 30, log = true, when = { loss.name = "wasserste
 """
 
 
-class Desk:
+class SweepDesk(Desk):
     """A working directory with a space, a store and a database of its own."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.uri = folder, f"sqlite:///{folder}/mlflow.db"
+        super().__init__(folder)
         (folder / "tiny.toml").write_text(TINY)
-
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "gans", *words],
-            cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": self.uri},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
 
     def sweep(self, *flags: str) -> subprocess.Popen[str]:
         usual = "sweep gan --space tiny.toml --budget 0.01 --finalists 1 --fresh 2"
-        return self.start(*usual.split(), *flags)
+        return self.gans(*usual.split(), *flags)
 
     def study(self, name: str = "gan-digits-budget0.01") -> optuna.Study:
         return optuna.load_study(study_name=name, storage=open_storage(f"sqlite:///{self.folder}/sweeps.db"))
@@ -546,10 +532,6 @@ class Desk:
             return any(trial.number >= above and trial.params for trial in trials)
 
         until(there)
-
-
-def said(process: subprocess.Popen[str]) -> str:
-    return process.communicate(timeout=600)[0]
 
 
 def test_processes_that_begin_together_take_different_trials(sweep):
@@ -571,21 +553,21 @@ def test_processes_that_begin_together_take_different_trials(sweep):
 
 @pytest.mark.slow
 def test_two_processes_one_killed_then_resumed_end_with_the_exact_count(tmp_path):
-    place = Desk(tmp_path)
+    place = SweepDesk(tmp_path)
     first = place.sweep("--trials", "6", "--jobs", "1")
     place.wait_for(TrialState.RUNNING)
     second = place.sweep("--trials", "6", "--jobs", "1", "--join")
     place.wait_for(TrialState.RUNNING, above=2)
     first.send_signal(signal.SIGKILL)
     first.wait()
-    assert second.wait(timeout=600) == 0, said(second)
-    third = place.sweep("--trials", "6", "--jobs", "1")
-    output = said(third)
-    assert third.returncode == 0, output
+    code, output = ended(second)
+    assert code == 0, output
+    code, output = ended(place.sweep("--trials", "6", "--jobs", "1"))
+    assert code == 0, output
     study = place.study()
     assert counted(study) == 6 and not study.get_trials(states=(TrialState.RUNNING,))
 
-    runs = Tracked(Store(place.uri)).runs("sweep-gan-digits-budget0.01")
+    runs = Tracked(place.store).runs("sweep-gan-digits-budget0.01")
     kinds = [run.tags["gans.kind"] for run in runs]
     assert kinds.count("sweep") == 3 and kinds.count("cell") == 4
     parents = [run.id for run in runs if run.tags["gans.kind"] == "sweep"]
@@ -610,9 +592,8 @@ def test_two_processes_one_killed_then_resumed_end_with_the_exact_count(tmp_path
     written = {path: path.read_bytes() for path in page.parent.rglob("*.*")}
     shutil.rmtree(page.parent)
     (place.folder / "sweeps.db").unlink()
-    again = place.start("sweep-report")
-    output = said(again)
-    assert again.returncode == 0, output
+    code, output = ended(place.gans("sweep-report"))
+    assert code == 0, output
     assert {path: path.read_bytes() for path in page.parent.rglob("*.*")} == written
     assert {"README.md", "report.html", "trials.csv"} <= {path.name for path in written}
     assert "| 1 | gan |" in (page.parent.parent / "README.md").read_text()
@@ -620,20 +601,19 @@ def test_two_processes_one_killed_then_resumed_end_with_the_exact_count(tmp_path
 
 @pytest.mark.slow
 def test_an_interrupt_leaves_a_study_that_goes_on(tmp_path):
-    place = Desk(tmp_path)
+    place = SweepDesk(tmp_path)
     words = ("--trials", "3", "--jobs", "2", "--objectives", "score", "seconds", "--study", "mine")
     process = place.sweep(*words)
     name = "mine"
     place.study, study = partial(place.study, name), place.study
     place.wait_for(TrialState.RUNNING)
     process.send_signal(signal.SIGINT)
-    output = said(process)
-    assert process.returncode == 130 and "Traceback" not in output, output
+    code, output = ended(process)
+    assert code == 130 and "Traceback" not in output, output
     assert not study(name).get_trials(states=(TrialState.RUNNING,))
     assert study(name).get_trials(states=(TrialState.WAITING,))
-    process = place.sweep(*words)
-    output = said(process)
-    assert process.returncode == 0, output
+    code, output = ended(place.sweep(*words))
+    assert code == 0, output
     assert "two objectives: no trial is pruned" in output
     assert counted(study(name)) == 3
     assert (place.folder / f"outputs/reports/sweeps/{name}/front.png").exists()
@@ -641,7 +621,7 @@ def test_an_interrupt_leaves_a_study_that_goes_on(tmp_path):
     if copied := re.search(r"copy (\S+) to (\S+);", output):
         shutil.copy(place.folder / copied[1], place.folder / copied[2])
     (printed,) = re.findall(r"train it and the default: gans (.*)", output)
-    tuned = said(place.start(*printed.split(), "--dry-run"))
+    _, tuned = ended(place.gans(*printed.split(), "--dry-run"))
     assert "gan-tuned/digits/0" in tuned and "6 of 6 cells to do" in tuned
 
 

@@ -22,8 +22,7 @@ from gans.runs import store as stores
 from gans.runs.events import DELETED, FILE, RunFolder
 from gans.runs.export import Exporter, export, sync
 from gans.runs.run import Run
-from gans.runs.store import Store
-from gans.runs.tracked import Tracked
+from gans.runs.store import Store, Tracked
 
 EXPERIMENT = "export"
 UNREACHABLE = MlflowException("API request to /log-batch failed: connection refused")

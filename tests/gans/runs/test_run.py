@@ -134,13 +134,3 @@ def test_runs_that_no_process_holds_are_closed(tmp_path):
     assert ends["busy"] == ends["away"] == ("RUNNING", schema.RUNNING, None)
     assert ends["done"][:2] == ("FINISHED", schema.FINISHED)
     assert close_stale(tmp_path) == [busy.key]
-
-
-def test_a_run_of_early_events_is_read(tmp_path):
-    run = Run.start(tmp_path, "e", "a", {})
-    run.tag({schema.STATUS: schema.TIMED_OUT, schema.REASON: "late"})
-    run.write("untag", prefix=schema.LOST)
-    run.write("end", status="KILLED")
-    state = Run.open(tmp_path).state()
-    assert (state.status, state.result, state.tags[schema.REASON]) == ("KILLED", schema.TIMED_OUT, "late")
-    assert state.ended and all(event for event, _ in run.events())
