@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from benchmarks.options import FEWEST_DAMAGED, MOST_DAMAGED, Bench, Machine, Report, Rescore, Runs
-from gans import places, schema
+from gans import files, schema
 from gans.commands.options import Device, check_dataset, option
 from gans.errors import InputError, shown
-from gans.places import REPORTS, tracking_uri
+from gans.files import REPORTS, tracking_uri
 from gans.runs import databases
 from gans.runs.events import run_paths
 
@@ -80,8 +80,7 @@ def carry_out(run: MatrixRun) -> int:
 
 def dry(options: Bench, matrix: Matrix) -> int:
     """Print the cells, their state and an estimate; nothing is kept, and no weights are needed."""
-    from benchmarks.estimate import estimate
-    from benchmarks.plan import MatrixPlan
+    from benchmarks.plan import MatrixPlan, estimate
     from gans.commands.progress import busy
     from gans.compute import devices
     from gans.runs.cell import described
@@ -168,7 +167,7 @@ def compare(
     one: Annotated[str, option("an experiment in the tracking store: the name of a tracked matrix")],
     other: Annotated[str, option("the experiment to compare with it")],
     *,
-    output: Annotated[Path, option("folder of the page", metavar="DIR")] = places.outputs() / REPORTS / "compare",
+    output: Annotated[Path, option("folder of the page", metavar="DIR")] = files.outputs() / REPORTS / "compare",
     runs: Runs = Path("runs"),
 ) -> int:
     store = reading(runs)

@@ -41,7 +41,7 @@ class Floor:
 
     @property
     def name(self) -> str:
-        """Of its run; the floors of other extractors and numbers of images differ in their metrics."""
+        """The name of its run, which floors by other extractors and numbers of images share."""
         return f"real/{self.dataset}"
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from benchmarks.options import Selection
-from gans import places, recipes
+from gans import files, recipes
 from gans.commands.options import check_dataset, check_workers
 from gans.config import Experiment, Seed, Settings, experiment, read_toml, validated
 from gans.errors import InputError, unknown
@@ -36,8 +36,6 @@ NAMES = ("recipe", "preset", "workers")  # keys of a model's table that are not 
 
 
 class MatrixFile(Settings):
-    """The content of a matrix file."""
-
     description: str = Field("", description="one paragraph for the report")
     conclusion: str = Field(
         "", description="what the figures of the report show, written after the run, in markdown"
@@ -72,7 +70,7 @@ class Matrix:
     text: str
     file: MatrixFile
     preset: Literal["tuned"] | None = None
-    outputs: Path = field(default_factory=places.outputs)
+    outputs: Path = field(default_factory=files.outputs)
 
     @property
     def given(self) -> str:
@@ -143,7 +141,7 @@ def read_matrix(
     Presets are looked for in `outputs` before those that ship. An InputError names a missing file, an unknown
     model, data set or preset, or a wrong key with the nearest valid one.
     """
-    matrix, selection = replace(_read(name), outputs=outputs or places.outputs()), selection or Selection()
+    matrix, selection = replace(_read(name), outputs=outputs or files.outputs()), selection or Selection()
     if preset:
         matrix = with_presets(matrix, preset, selection)
     matrix.check_names(selection)
@@ -193,7 +191,7 @@ def with_presets(matrix: Matrix, preset: Literal["tuned"], selection: Selection)
         if any(preset_file(model, dataset, selection.budget, matrix.outputs) for dataset in datasets)
     }
     if not tuned:
-        folders = f"{matrix.outputs / places.PRESETS} or {shown(PRESETS)}"
+        folders = f"{matrix.outputs / files.PRESETS} or {shown(PRESETS)}"
         budget = "" if selection.budget == 1 else f" --budget {selection.budget:g}"
         raise InputError(
             f"no preset in {folders} for a model of {matrix.path} on {', '.join(datasets)}; "
@@ -212,7 +210,7 @@ def preset_name(model: str, dataset: str, budget: float = 1.0) -> str:
 def preset_file(model: str, dataset: str, budget: float, outputs: Path) -> Path | None:
     """A recipe's preset: of this budget, else of the whole one; in `outputs`, else among those that ship."""
     names = dict.fromkeys((preset_name(model, dataset, budget), preset_name(model, dataset)))
-    paths = (folder / name for name in names for folder in (outputs / places.PRESETS, PRESETS))
+    paths = (folder / name for name in names for folder in (outputs / files.PRESETS, PRESETS))
     return next((path for path in paths if path.exists()), None)
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from gans import places
+from gans import files
 from gans.commands.options import ONCE, Compile, Device, Graph, Outputs, flat, option
 from gans.errors import InputError, shown
 from gans.schema import Precision, Where
@@ -70,7 +70,7 @@ class Place:
         option("folder of runs; with engine ray also a URL, such as s3://..."),
         ONCE,
     ] = Path("runs")
-    outputs: Outputs = field(default_factory=places.outputs)
+    outputs: Outputs = field(default_factory=files.outputs)
     engine: Annotated[
         Literal["local", "ray"],
         option("where cells run; ray: on the cluster at RAY_ADDRESS, or else one on this machine"),
@@ -88,7 +88,7 @@ class Place:
 
     @property
     def url(self) -> str:
-        """Of the runs, if they do not lie in a folder; a path has one slash where a URL has two."""
+        """The URL of the runs, empty for a folder; a path has one slash where a URL has two."""
         found = re.match(r"(\w[\w+.-]+):/+(.*)", str(self.runs))
         return f"{found[1]}://{'/' if found[1] in LOCAL else ''}{found[2]}" if found else ""
 
@@ -189,7 +189,7 @@ class Report:
     datasets: Datasets = None
     budget: Budget = 1.0
     precision: Of = None
-    outputs: Outputs = field(default_factory=places.outputs)
+    outputs: Outputs = field(default_factory=files.outputs)
     runs: Runs = Path("runs")
 
     @property

@@ -1,5 +1,6 @@
 """Runs a matrix: skips finished cells, resumes interrupted ones, and records everything."""
 
+import math
 from collections import Counter
 from contextlib import closing
 from dataclasses import replace
@@ -75,16 +76,7 @@ class MatrixRun(MatrixPlan):
 
     @cached_property
     def place(self) -> Place:
-        """Where the jobs of this invocation run and are tracked."""
-        return Place(
-            experiment=self.experiment,
-            parent=self.parent.key if self.parent else None,
-            device="cuda" if self.machine.gpus else self.machine.device,  # the process of a GPU sees no other
-            threads=self.machine.threads(self.side),
-            since=self.since,
-            graph=self.machine.graph,
-            compile=self.machine.compile,
-        )
+        return place(self.machine, self.experiment, self.side, self.parent, self.since)
 
     @property
     def limit(self) -> float:
@@ -164,6 +156,19 @@ class MatrixRun(MatrixPlan):
         elif run.state().result != schema.RUNNING:
             return
         run.finish(status, reason)
+
+
+def place(machine: Machine, experiment: str, side: int, parent: Run | None, since: float = math.inf) -> Place:
+    """Where jobs of an invocation (`parent`) run, and where they are tracked."""
+    return Place(
+        experiment=experiment,
+        parent=parent.key if parent else None,
+        device="cuda" if machine.gpus else machine.device,  # the process of a GPU sees no other
+        threads=machine.threads(side),
+        since=since,
+        graph=machine.graph,
+        compile=machine.compile,
+    )
 
 
 def measured(run: State, floor: Floor) -> bool:

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from gans import places
+from gans import files
 from gans.files import file_name
 
-ROOT = places.outputs() / places.REPORTS  # of all reports that are made here
+ROOT = files.outputs() / files.REPORTS  # of all reports that are made here
 SHIPPED = Path(__file__).parent / "results"  # those of this repository: only `make publish` writes there
 PAGE, WHOLE = "README.md", "report.html"  # of a report: with pictures as files, and all in one file
 INDEX = "index.html"  # of all reports of a folder

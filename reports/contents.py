@@ -4,8 +4,7 @@ import re
 from pathlib import Path
 from urllib.parse import quote
 
-from gans.files import write_text
-from gans.places import REPORTS
+from gans.files import REPORTS, write_text
 from reports import INDEX, PAGE, WHOLE
 from reports.html import document
 

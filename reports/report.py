@@ -12,10 +12,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from gans.errors import printable
-from gans.files import write_text
+from gans.files import free, write_text
 from gans.pictures import film as films
 from gans.pictures.grids import decorating
-from gans.places import free
 from gans.registry import label
 from reports import PAGE, ROOT, WHOLE, by_class, contents, figures, folder_of, leaders, mdgan, published, tables
 from reports.figures import Picture
@@ -138,7 +137,7 @@ def illustrate(draw: Callable[[], Picture | None], path: Path) -> dict[str, str]
 
 
 def environment(package: str) -> Environment:
-    """Of the templates of a package; a name is written `{{ name | text }}`, or `{{ name | code }}`."""
+    """The templates of a package; a name is written `{{ name | text }}`, or `{{ name | code }}`."""
     loader = PackageLoader(package)
     made = Environment(loader=loader, undefined=StrictUndefined, keep_trailing_newline=True)
     made.filters |= {"text": tables.escape, "code": tables.code, "printable": printable, "markdown": markdown}

@@ -67,7 +67,6 @@ def write(swept: Swept, root: Path = ROOT) -> Path:
 
 
 def verdict(study: Study) -> str:
-    """The outcome in a sentence or two."""
     record, winner = study.record, study.winner
     if winner is None and not record.finished:
         return "**No trial finished**: all were pruned, diverged or failed."
@@ -94,7 +93,6 @@ def configuration(record: Record, winner: Trial) -> pd.DataFrame:
 
 
 def plain(value: Any) -> str:
-    """A setting as people write it."""
     return number(value) if isinstance(value, float) else escape(setting(value))
 
 

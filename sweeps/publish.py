@@ -13,8 +13,7 @@ import reports
 from benchmarks import matrix, speed
 from gans.commands.options import option
 from gans.errors import InputError
-from gans.files import write_text
-from gans.places import PRESETS, REPORTS, SPEED, VARIABLE, outputs
+from gans.files import PRESETS, REPORTS, SPEED, VARIABLE, outputs, write_text
 from reports import contents
 from sweeps import ROOT
 

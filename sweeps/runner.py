@@ -17,18 +17,16 @@ from benchmarks import executors
 from benchmarks.job import Job, Progress, Restarted, Result
 from benchmarks.matrix import MATRICES, Matrix, cells, preset_name, read_matrix
 from benchmarks.options import MATRIX, Bench, Machine, Selection
-from benchmarks.runner import MatrixRun
+from benchmarks.runner import MatrixRun, place
 from gans import schema
 from gans.commands.options import command_line
 from gans.commands.progress import Display
 from gans.compute import devices
 from gans.config import experiment
 from gans.errors import InputError
-from gans.files import write_bytes
-from gans.places import PRESETS, REPORTS, free
+from gans.files import PRESETS, REPORTS, free, write_bytes
 from gans.recipes import recipe
 from gans.runs.cell import Cell, check_cell, identify
-from gans.runs.execute import Place
 from gans.runs.locks import InUse, locked
 from gans.runs.run import Run, invocation
 from gans.runs.store import Store, Tracked, shown
@@ -117,20 +115,11 @@ class SweepRun:
 
     def jobs(self) -> list[Job]:
         """One for every trial that no process works on."""
-        place = Place(
-            experiment=self.sweep.name,
-            device="cuda" if self.machine.gpus else self.machine.device,  # the process of a GPU sees no other
-            threads=self.machine.threads(self.sweep.base.resolution),
-            parent=self.parent.key,
-            graph=self.machine.graph,
-            compile=self.machine.compile,
-        )
-        left = unclaimed(self.study, self.sweep.trials)
-        return [self.job(place, uuid.uuid4().hex[:12]) for _ in range(left)]
-
-    def job(self, place: Place, name: str) -> Job:
-        call = partial(trial_job, sweep=self.sweep, place=place, job=name)
-        return Job(name, call, self.folder, self.sweep.base.budget, self.sweep.seconds, resumes=False)
+        side, budget, seconds = self.sweep.base.resolution, self.sweep.base.budget, self.sweep.seconds
+        where = place(self.machine, self.sweep.name, side, self.parent)
+        names = [uuid.uuid4().hex[:12] for _ in range(unclaimed(self.study, self.sweep.trials))]
+        calls = {name: partial(trial_job, sweep=self.sweep, place=where, job=name) for name in names}
+        return [Job(name, calls[name], self.folder, budget, seconds, resumes=False) for name in names]
 
     def work(self, jobs: list[Job], screen: TrialScreen) -> None:
         """Run the jobs; an interrupt fails the trials that were running, and retries them."""

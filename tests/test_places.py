@@ -6,23 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from gans import places
+from gans import files
 from tests.desk import ROOT, Desk, ended
 
 
 def test_a_name_that_is_free_is_taken_at_once(tmp_path):
-    assert places.free(tmp_path / "new", "a", ".png", ".gif") == (tmp_path / "new/a.png", tmp_path / "new/a.gif")
+    assert files.free(tmp_path / "new", "a", ".png", ".gif") == (tmp_path / "new/a.png", tmp_path / "new/a.gif")
     (tmp_path / "b.gif").touch()
     (tmp_path / "b-2.png").symlink_to(tmp_path / "nowhere")
-    assert places.free(tmp_path, "b", ".png", ".gif") == (tmp_path / "b-3.png", tmp_path / "b-3.gif")
-    assert places.free(tmp_path, "b", ".png", ".gif")[0].name == "b-4.png"
+    assert files.free(tmp_path, "b", ".png", ".gif") == (tmp_path / "b-3.png", tmp_path / "b-3.gif")
+    assert files.free(tmp_path, "b", ".png", ".gif")[0].name == "b-4.png"
 
 
 def test_the_folder_is_named_by_the_environment(monkeypatch):
-    monkeypatch.delenv(places.VARIABLE, raising=False)
-    assert places.outputs() == Path("outputs")
-    monkeypatch.setenv(places.VARIABLE, "~/mine")
-    assert places.outputs() == Path.home() / "mine"
+    monkeypatch.delenv(files.VARIABLE, raising=False)
+    assert files.outputs() == Path("outputs")
+    monkeypatch.setenv(files.VARIABLE, "~/mine")
+    assert files.outputs() == Path.home() / "mine"
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ torch and BLAS, glibc's memory, cuDNN's choices: `gans.compute.devices.prepare`)
 
 - torch's random state (`gans.seeds.forked`), TF32 or not (`gans.compute.precision.Units`), the recording of CUDA
   graphs (`gans.compute.devices.RECORDING`), matplotlib (`gans.pictures.figures`), torch.compile (by torch);
-- data sets and reference features: the first job loads them (`gans.data.datasets`, `gans.fidelity.reference`);
+- data sets and reference features: the first job loads them (`gans.data.datasets`, `gans.fidelity.scorer`);
 - standard output: goes to the log of the job whose thread prints (`Logs`);
 - peak memory and joules are the process's or the GPU's; memory that a job frees stays with its stream.
 

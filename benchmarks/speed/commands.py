@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from gans import places
+from gans import files
 from gans.commands.options import Device, Outputs, flat, option
 from gans.errors import InputError
 
@@ -21,7 +21,7 @@ class Speed:
     rounds: Rounds = 5
     count: Annotated[int, option("images to score", least=100, most=10**6)] = 2_000
     device: Device = "auto"
-    outputs: Outputs = field(default_factory=places.outputs)
+    outputs: Outputs = field(default_factory=files.outputs)
 
 
 def speed(options: Speed = Speed()) -> int:
@@ -47,7 +47,7 @@ class Goals:
     parts: Annotated[Sequence[str] | None, option("only parts whose names begin so; on a CPU too")] = None
     device: Device = "auto"
     rounds: Rounds = 5
-    outputs: Outputs = field(default_factory=places.outputs)
+    outputs: Outputs = field(default_factory=files.outputs)
 
 
 def gpu(options: Goals = Goals()) -> int:

@@ -30,13 +30,13 @@ from torch.profiler import ProfilerActivity
 from benchmarks.speed.measurement import Section, machine, slug, write
 from benchmarks.speed.steps import Timing, bare
 from benchmarks.speed.workloads import R3GAN, SIZES, Workload, colour, papers, small
-from gans import places, schema
+from gans import files, schema
 from gans.commands.options import command_line
 from gans.compute import devices
 from gans.data.datasets import data_root
 from gans.errors import InputError, brief
 from gans.fidelity.gaussian import Gaussian
-from gans.places import SPEED
+from gans.files import SPEED
 from gans.training.state import Training
 
 if TYPE_CHECKING:
@@ -284,7 +284,7 @@ def make_matrix(
     with TemporaryDirectory() as empty:
         root = Path(empty) if folder is None else folder / name
         root.mkdir(exist_ok=True, parents=True)
-        own = {"MLFLOW_TRACKING_URI": f"sqlite:///{root.absolute()}/mlflow.db", places.VARIABLE: ""}
+        own = {"MLFLOW_TRACKING_URI": f"sqlite:///{root.absolute()}/mlflow.db", files.VARIABLE: ""}
         since = time.perf_counter()
         done = subprocess.run(
             [sys.executable, "-m", "gans", "bench", name, "--device", str(device), *flags],

@@ -21,8 +21,7 @@ from benchmarks.speed.workloads import SIZES, Workload, colour, papers, small
 from gans import schema
 from gans.commands.options import command_line
 from gans.compute import devices, precision
-from gans.files import write_text
-from gans.places import SPEED, free
+from gans.files import SPEED, free, write_text
 from gans.runs.run import provenance
 from gans.schema import Settled
 from gans.training.state import Training
@@ -63,7 +62,7 @@ def measure(command: Speed, device: torch.device) -> Path:
 
 
 def timed(workload: Workload, device: torch.device, rounds: int) -> pd.DataFrame:
-    """On a GPU in what the model trains in, elsewhere in float32 and, where there is, bf16."""
+    """The rounds of a workload: on a GPU in its default precision, on a CPU in float32 and, if it can, bf16."""
     print(f"  {workload.name}", flush=True)
     threads = 1 if workload.name.endswith("digits") else devices.cores()  # as in the matrix
     timing, default = Timing(device, threads, rounds, SECONDS), workload.default(device)
@@ -148,7 +147,7 @@ def write(
 
 
 def machine(device: torch.device, command: str) -> dict[str, str]:
-    """What measured, and what for."""
+    """The machine, the code and the command of a measurement."""
     code = provenance()
     return {
         "device": devices.describe(device),

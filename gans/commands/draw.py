@@ -8,10 +8,9 @@ from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from gans import places
 from gans.commands.options import Device, flat, option
 from gans.errors import InputError, first_line
-from gans.files import write_bytes
+from gans.files import EXPORTS, SAMPLES, free, outputs, taken, write_bytes
 from gans.schema import GENERATOR, slug
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ class Writing:
     force: Annotated[bool, option("overwrite existing output files")] = False
 
     kinds: ClassVar[tuple[str, ...]] = (".png",)  # of files that it writes
-    folder: ClassVar[str] = places.SAMPLES  # of new files, in the folder of results
+    folder: ClassVar[str] = SAMPLES  # of new files, in the folder of results
 
     def check(self) -> None:
         """Refuse, before anything is drawn, a file of another kind or, without force, one that is there."""
@@ -64,13 +63,13 @@ class Writing:
             if path.absolute().parts[1] in ("dev", "proc", "sys"):
                 raise InputError(f"--output {path}: files cannot be written there; name another folder")
             if os.path.lexists(path) and not self.force:
-                raise places.taken(path)
+                raise taken(path)
 
     def files(self, stem: str, *suffixes: str) -> tuple[Path, ...]:
         """The files to write: those that were named, or else new ones, named after the generator."""
         path = Path(self.generator.removeprefix("zoo:")).absolute()
         name = path.parent.name if path.name == GENERATOR else path.name.removesuffix(".safetensors")
-        return self.output or places.free(places.outputs() / self.folder, f"{stem}-{slug(name)[-80:]}", *suffixes)
+        return self.output or free(outputs() / self.folder, f"{stem}-{slug(name)[-80:]}", *suffixes)
 
 
 @flat
@@ -106,7 +105,7 @@ class Artist:
         options.check()
         path = find_generator(options.generator)
         from gans.compute import devices  # seconds to import, which a wrong name does not wait for
-        from gans.generate.loading import load_generator
+        from gans.generate import load_generator
 
         device = devices.resolve(options.device) if isinstance(options, Drawing) else "cpu"
         return cls(options.generator, *load_generator(path, device))
@@ -290,7 +289,7 @@ class Export(Writing):
         ),
     ] = ()
     kinds = (".pt2", ".onnx")
-    folder = places.EXPORTS
+    folder = EXPORTS
 
 
 def export(options: Export) -> int:

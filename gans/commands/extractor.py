@@ -7,8 +7,7 @@ from typing import Annotated
 
 from gans.commands.options import ONCE, check_dataset, command_line, flat, option
 from gans.errors import InputError
-from gans.files import file_name
-from gans.places import taken
+from gans.files import file_name, taken
 
 
 @flat

@@ -14,8 +14,7 @@ from cyclopts import Parameter, convert
 from cyclopts.validators import Number
 
 from gans.errors import InputError, unknown
-from gans.files import expand
-from gans.places import VARIABLE
+from gans.files import VARIABLE, expand
 from gans.registry import DATASETS, FOLDER, HUB, PLUGIN, allowed, folder
 from gans.schema import Where
 

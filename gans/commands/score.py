@@ -119,10 +119,10 @@ def compared(path: Path, options: Score, device: torch.device) -> Report:
 
 
 def against(path: Path, options: Score, device: torch.device) -> Report:
-    """Likewise, by what statistics suffice for."""
+    """The images, scored by the metrics that need no more of the real ones than mean and covariance."""
     from gans.fidelity import require, statistics
     from gans.fidelity.scorer import score_against
-    from gans.generate.loading import load_generator
+    from gans.generate import load_generator
 
     real = statistics.read(expand(options.reference), device)
     if options.extractor != "auto" and not real.extractor_hash:
@@ -200,7 +200,7 @@ def drawn(path: Path, options: Score, device: torch.device) -> Given:
     """Images of a generator, from the latents that reports are made with, and what they are compared with."""
     from gans import fidelity
     from gans.data import datasets
-    from gans.generate.loading import load_generator
+    from gans.generate import load_generator
 
     artist, count = Artist(str(path), *load_generator(path, device)), options.count or COUNT
     channels, side = artist.about["shape"]

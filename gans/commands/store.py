@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from gans.commands.options import option
 from gans.errors import InputError
-from gans.places import DEFAULT_URI
+from gans.files import DEFAULT_URI
 
 if TYPE_CHECKING:
     from gans.runs.publish import Registered

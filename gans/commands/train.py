@@ -17,7 +17,7 @@ from gans import schema
 from gans.commands.options import Compile, Device, Graph, check_dataset, flat, option
 from gans.commands.progress import duration
 from gans.errors import InputError, shown
-from gans.places import tracking_uri
+from gans.files import tracking_uri
 from gans.recipes import RECIPES, check, names, recipe
 from gans.runs import databases
 from gans.schema import Precision, Where

@@ -15,7 +15,7 @@ from typing import IO, Annotated
 
 from gans.commands.options import option
 from gans.errors import InputError, first_line, shown
-from gans.places import tracking_uri
+from gans.files import tracking_uri
 from gans.runs import databases
 
 HOST = "127.0.0.1"

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +19,7 @@ from torch import Tensor
 from gans.compute import precision
 from gans.data.images import Split
 from gans.errors import InputError
-from gans.fidelity import reference, statistics
+from gans.fidelity import statistics
 from gans.fidelity.comparison import Comparison, Features, Labelled, Real, class_shares, sample
 from gans.fidelity.extractors.extractor import Extractor, identity
 from gans.fidelity.extractors.find import check_images, require
@@ -25,6 +28,7 @@ from gans.fidelity.metrics import frechet
 from gans.fidelity.metrics.neighbours import nearest
 from gans.fidelity.protocol import MINIMUM_IMAGES, PREPROCESSING_VERSION, SPLIT
 from gans.fidelity.statistics import Statistics
+from gans.files import cache, cache_read, cache_write
 
 if TYPE_CHECKING:
     from gans.data.images import ImageData
@@ -38,6 +42,12 @@ SHARE_OF_MEMORY = 16  # a batch takes no more than one part in so many
 OF_STATISTICS = (frechet.FRECHET.name, frechet.FRECHET_INFINITE.name)
 
 Scores = dict[str, float]
+
+FORMAT = 2  # of files of real images' features
+Key = dict[str, str | int]
+
+# cells that share a process need the same features at once: one computes them, the others wait and read them
+_COMPUTING = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -82,7 +92,7 @@ class Scorer:
         self._network: Any = self.extractor.network().eval().to(device)
         self._train, self._test = Split(data.train, data.train_labels), Split(data.test, data.test_labels)
         with _plain_arithmetic(device):
-            features = reference.cached(self._key(), lambda: self._extract(data.train).features.cpu()).to(device)
+            features = cached(self._key(), lambda: self._extract(data.train).features.cpu()).to(device)
             self._real = self._as_real(features, self._train, self._test, self._measure_held_out)
 
     def at(self, n: int) -> Scorer:
@@ -182,7 +192,7 @@ class Scorer:
             return nearest(self._extract(self.data.test).features, self._real.features)[0].cpu()
 
         key = self._key() | {"distances from": "test", "test images": len(self.data.test)}
-        return reference.cached(key, compute).to(self.device)
+        return cached(key, compute).to(self.device)
 
     def _as_real(
         self, features: Tensor, images: Split, others: Split, measure_held_out: Callable[[], Tensor]
@@ -203,7 +213,7 @@ class Scorer:
     def _extract(self, images: Tensor) -> Features:
         return extracted(self.extractor, self._network, images, self.batch, self.device)
 
-    def _key(self) -> reference.Key:
+    def _key(self) -> Key:
         return {
             "data": self.data.hash,
             "split": SPLIT,
@@ -289,3 +299,28 @@ def _plain_arithmetic(device: torch.device) -> Iterator[None]:
         threadpool_limits(torch.get_num_threads(), user_api="blas"),
     ):
         yield
+
+
+# --- features of real images, computed once and kept on disk
+
+
+def kept_features() -> Path:
+    """The folder of reference features: with the data (`GANS_DATA`), else in the user's cache."""
+    return cache("reference")
+
+
+def cached(key: Key, compute: Callable[[], Tensor]) -> Tensor:
+    """The float tensor kept under `key`, or that of `compute()`, which is then kept.
+
+    Every entry of `key` must be able to change the features. A damaged file is written again; a full or read-only
+    disk costs time, not the run.
+    """
+    name = json.dumps(key | {"format": FORMAT}, sort_keys=True)
+    path = kept_features() / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.safetensors"
+    with _COMPUTING:
+        found = cache_read([path], "the real images' features are computed again")
+        if found and found[1]["key"] == name:
+            return found[0]["features"].clone()  # the tensor of an open file follows changes of the file
+        features = compute().contiguous()
+        cache_write([path], {"features": features}, {"key": name})
+    return features

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from gans.compute import devices
 from gans.data.images import check_memory
 from gans.errors import InputError
-from gans.generate import latents
-from gans.generate.loading import load_generator
+from gans.generate import latents, load_generator
 from gans.models.inputs import GeneratorInput, Prior, generate
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from gans.errors import InputError, first_line, shown
-from gans.places import DEFAULT_URI
+from gans.files import DEFAULT_URI
 
 ANSWER = 8.0  # seconds that a server has to answer in all, the look-up of its name included
 PATIENCE = 30.0  # seconds that a file which another process holds is waited for
@@ -114,9 +114,9 @@ def check(url: str, kind: Kind = MLFLOW) -> None:
 
 
 def in_time(attempt: Callable[[], Opened], seconds: float) -> Opened:
-    """What a call gives or raises.
+    """The result of a call, or its exception.
 
-    `Away` if it takes longer, as looking up a name may: its thread is left behind.
+    `Away` if it takes longer, as looking up a name may: its thread goes on.
     """
     outcome: Future[Opened] = Future()
 

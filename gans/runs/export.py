@@ -150,7 +150,7 @@ class Exporter:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Wait for the last round; for a file without a limit."""
+        """Wait for the last round: `LIMIT` seconds for a server, without a limit for a file."""
         self.closing.set()
         self.thread.join(None if self.store.embedded else LIMIT)
         if self.thread.is_alive():
@@ -158,7 +158,7 @@ class Exporter:
 
     @property
     def left(self) -> int:
-        """Runs that the store still lacks something of; what was written since, its own process exports."""
+        """How many runs the store lacks a part of, if the last round failed."""
         return len(self._late()) if self.why else 0
 
     def say(self) -> None:
@@ -219,7 +219,7 @@ def counted(runs: int) -> str:
 
 
 def sync(root: Path, store: Store) -> Exporter:
-    """Export all that a store lacks of the runs below a folder; it need not answer."""
+    """Export all that a store lacks of the runs below a folder; without an answer, nothing is exported."""
     exporter = Exporter(root, store)
     if store.embedded or store.answers:
         with exporter:

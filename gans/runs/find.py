@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from gans import zoo
 from gans.errors import InputError, shown
-from gans.files import expand
-from gans.places import tracking_uri
+from gans.files import expand, tracking_uri
 from gans.runs import databases
 from gans.runs.events import RunFolder
 from gans.schema import GENERATOR, NETWORKS

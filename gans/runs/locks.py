@@ -66,7 +66,7 @@ def holder_of(folder: Path) -> str:
 
 
 def in_use(folder: Path) -> bool:
-    """Whether a process may be at work in a folder, as one of another machine that held it last always may."""
+    """Whether a process may work in a folder: one of this machine holds it, or another machine's held it last."""
     host = holder_of(folder).partition(" on ")[2]
     return held(folder) or host not in ("", HOST)
 

@@ -25,9 +25,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from gans import schema
 from gans.config import Experiment, experiment
 from gans.errors import InputError, first_line, shown
-from gans.files import load_weights
+from gans.files import DEFAULT_URI, load_weights
 from gans.generate import served
-from gans.places import DEFAULT_URI
 from gans.recipes import name_of, recipe
 from gans.registry import DATASETS
 from gans.runs.find import in_store

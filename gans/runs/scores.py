@@ -22,7 +22,7 @@ class ScoreKey:
 
     @property
     def tag(self) -> str:
-        """Of a run: holds the record of this score."""
+        """The tag of a run that holds the record of this score."""
         return f"{schema.SCORED}{self.extractor}.{self.count}"
 
     def __str__(self) -> str:

@@ -31,7 +31,7 @@ from mlflow.exceptions import MlflowException
 
 from gans import schema
 from gans.errors import first_line, shown
-from gans.places import tracking_uri
+from gans.files import tracking_uri
 from gans.runs import databases
 from gans.runs.events import State, run_folders, state_of
 from gans.runs.locks import acquire
@@ -93,7 +93,7 @@ class Store:
         return client
 
     def ask(self, question: Callable[[], Answer]) -> Answer | None:
-        """What the store answers; None from the first time on that a server does not."""
+        """The store's answer; None once a server has not answered, without a further request."""
         if self.embedded:
             return question()
         if not self.answers:
@@ -142,7 +142,7 @@ class Store:
             return None
 
     def links(self) -> Iterator[tuple[str, str, str]]:
-        """Of every experiment, the newest first: its name, and links to its runs with their names."""
+        """Views of MLflow's UI: experiment, the newest first, name and path."""
         for experiment in self.client.search_experiments(order_by=["creation_time DESC"]):
             runs = [run for run in self.search(experiment.name) if not is_deleted(run)]
             found = [link_of(run.info.experiment_id, run.data.tags) for run in runs]
@@ -154,14 +154,14 @@ def is_deleted(run: MlflowRun) -> bool:
 
 
 def key_of(run: MlflowRun) -> str:
-    """What a run is found by, in folders and stores."""
+    """The key of a run, the same in its folder and in every store."""
     return str(run.data.tags.get(schema.JOURNAL, run.info.run_id))
 
 
 def link_of(experiment_id: str, tags: Mapping[str, str]) -> tuple[str, str] | None:
-    """What shows all runs of the kind of these tags by what decides between them: its name, and its link.
+    """A view of MLflow's UI on all runs of the kind of these tags, sorted by their score: its name, and its path.
 
-    The link goes behind the address of MLflow's UI. None for runs that are not compared.
+    None for runs that have no score to compare.
     """
     kind, distance = tags.get(schema.KIND, ""), tags.get(schema.METRIC, "")
     metric = {schema.CELL: schema.score(distance), schema.TRIAL: schema.SWEEP_SCORE}.get(kind)
@@ -195,7 +195,7 @@ class Stored(State):
         return dict(self.run.data.metrics)
 
     def history(self, metric: str) -> list[tuple[int, float]]:
-        """As of folders; of several values at one number of images, the last."""
+        """(images, value) in order of images; of several values at one number of images, the last."""
         points = self.store.ask(lambda: self.store.client.get_metric_history(self.id, metric)) or ()
         ordered = sorted(points, key=lambda point: (point.step, point.timestamp))
         return list({point.step: point.value for point in ordered}.items())
@@ -211,7 +211,7 @@ class Tracked:
         self.store, self.folders = store, run_folders(root) if root else []
 
     def experiments(self, prefix: str = "") -> list[str]:
-        """The names of those that begin like this."""
+        """The names of the experiments that begin with a prefix."""
         stored = self.store.ask(lambda: self.store.client.search_experiments())
         names = {found.name for found in stored or ()} | {folder.experiment for folder in self.folders}
         return sorted(name for name in names if name.startswith(prefix))

@@ -15,8 +15,7 @@ from pydantic import Field, field_validator, model_validator
 
 from gans.config import Count, Settings, parse_toml, read_toml, validated
 from gans.errors import InputError, first_line, unknown
-from gans.files import cache, expand, file_name, write_bytes, write_text
-from gans.places import taken
+from gans.files import cache, expand, file_name, taken, write_bytes, write_text
 
 INDEX = "zoo.toml"
 HEADER = "# Trained generators, written by `gans zoo --add`. A file with another hash is refused.\n"

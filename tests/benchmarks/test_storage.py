@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.storage import LEASE, Mirror, Remote, read_token, temporary_folder, write_token
+from benchmarks.storage import LEASE, Mirror, read_token, temporary_folder, write_token
 from gans.errors import InputError
 from gans.runs.events import FILE
 from gans.runs.locks import HOST, LOCK
@@ -127,8 +127,3 @@ def test_a_file_says_whether_a_folder_is_the_same(place, tmp_path, monkeypatch):
     token = write_token(place)
     assert len(token) == 32
     assert read_token(place) == write_token(place) == token
-
-
-def test_a_url_that_nothing_reads_is_refused():
-    with pytest.raises(InputError, match="RUNS=nosuch://bucket: Protocol not known"):
-        Remote("nosuch://bucket")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import pandas as pd
 
-from gans import places
+from gans import files
 from gans.commands.options import Outputs, flat, option
 from gans.files import write_text
 from reports.sheet import markdown
@@ -40,7 +40,7 @@ COSTS: dict[str, Callable[[Record], int]] = {
 class Chaos:
     count: Annotated[int, option("trials, with those that were tried before", least=1, most=100_000)] = 100
     seed: Annotated[int, option("of all that is random", least=0, most=2**31 - 1)] = 1
-    outputs: Outputs = field(default_factory=places.outputs)
+    outputs: Outputs = field(default_factory=files.outputs)
 
     @property
     def folder(self) -> Path:

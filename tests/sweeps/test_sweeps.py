@@ -24,7 +24,6 @@ import torch
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FixedTrial, Trial, TrialState, create_trial
 
-from benchmarks.executors.processes import Pool
 from benchmarks.job import Result
 from benchmarks.options import Machine
 from gans.config import experiment, flatten
@@ -34,7 +33,7 @@ from gans.recipes import names as recipes
 from gans.recipes import recipe
 from gans.runs.cell import Cell, check_fit
 from gans.runs.execute import Place
-from gans.runs.store import Store, Tracked
+from gans.runs.store import Tracked
 from gans.schema import CHECKPOINT
 from reports.statistics import Difference
 from sweeps import winners
@@ -623,21 +622,3 @@ def test_an_interrupt_leaves_a_study_that_goes_on(tmp_path):
     (printed,) = re.findall(r"train it and the default: gans (.*)", output)
     _, tuned = ended(place.gans(*printed.split(), "--dry-run"))
     assert "gan-tuned/digits/0" in tuned and "6 of 6 cells to do" in tuned
-
-
-@pytest.mark.slow
-def test_trials_share_the_process_of_a_gpu(tmp_path, monkeypatch):
-    """Two run at a time, as threads; the study and its winners equal those of separate processes."""
-    (tmp_path / "tiny.toml").write_text(TINY)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("benchmarks.executors.executor", lambda machine, jobs, side, spread: Pool([None], 2))
-    request = Request(
-        "gan", trials=4, space=Path("tiny.toml"), storage="sqlite:///sweeps.db", budget=0.01, finalists=1, fresh=2
-    )
-    store = Store(f"sqlite:///{tmp_path}/mlflow.db")
-    run = SweepRun(request, Machine("cpu", 2, tmp_path / "runs"), store)
-    assert run.run() == 0
-    assert counted(run.study) == 4
-    assert not run.study.get_trials(states=(TrialState.RUNNING, TrialState.FAIL))
-    kinds = [found.tags["gans.kind"] for found in Tracked(store).runs("sweep-gan-digits-budget0.01")]
-    assert kinds.count("sweep") == 1 and kinds.count("cell") == 4

@@ -7,8 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gans.errors import InputError, first_line
-from gans.files import write_text
-from gans.places import EXTRACTORS, outputs
+from gans.files import EXTRACTORS, outputs, write_text
 
 SHIPPED = Path(__file__).parent / "weights"
 PHOTOGRAPHS = "cifar10"  # the shipped classifier of small photographs

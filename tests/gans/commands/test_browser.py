@@ -89,7 +89,7 @@ def browse(link: str, profile: Path, *words: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, timeout=280, check=True).stdout
 
 
-def shoot(link: str, name: str, tmp_path: Path, height: int = SIZE[1]) -> None:
+def shoot(link: str, name: str, tmp_path: Path, height: int) -> None:
     """Take a screenshot of so many pixels; `GANS_SCREENSHOTS` names a folder that keeps it."""
     raw = tmp_path / "raw.png"
     browse(link, tmp_path / "shooting", f"--screenshot={raw}")
@@ -114,32 +114,17 @@ class Page(NamedTuple):
         return cls(list(filter(None, words)), set(re.findall(r'<path class="js-line"[^>]* d="([^"]*)"', shown)))
 
 
-@pytest.fixture
-def page(served, tmp_path):
-    def read(name: str) -> Page:
-        return Page.of(browse(served[name], tmp_path / "reading", "--dump-dom"))
-
-    return read
-
-
 # --- what is there
 
 
-def in_training_mode(page: Page) -> bool:
-    """Whether the UI shows runs, and not its page about language models."""
-    return "Runs" in page.words and not {"Evaluation runs", "Observability", "Judges"} & set(page.words)
-
-
-def test_the_table_has_all_cells_by_score(page, served, tmp_path):
-    found = page("table")
-    assert in_training_mode(found)
-    assert [word for word in found.words if word in RANKED] == RANKED
-    shoot(served["table"], "ui-table.png", tmp_path, height=560)
-
-
-def test_charts_have_the_curves_of_scores_and_losses(page, served, tmp_path):
-    found = page("charts")
-    assert in_training_mode(found)
-    assert {"curve/fd_digits", schema.LOSS_G, schema.LOSS_D} <= set(found.words)
-    assert len(found.lines) > len(RANKED)  # one for each cell, and those of the losses
-    shoot(served["charts"], "ui-charts.png", tmp_path)
+@pytest.mark.parametrize(("name", "height"), [("table", 560), ("charts", SIZE[1])])
+def test_links_lead_to_all_cells_by_score_and_to_their_curves(served, name, height, tmp_path):
+    page = Page.of(browse(served[name], tmp_path / "reading", "--dump-dom"))
+    # runs, and not the UI's page about language models
+    assert "Runs" in page.words and not {"Evaluation runs", "Observability", "Judges"} & set(page.words)
+    if name == "table":
+        assert [word for word in page.words if word in RANKED] == RANKED
+    else:
+        assert {"curve/fd_digits", schema.LOSS_G, schema.LOSS_D} <= set(page.words)
+        assert len(page.lines) > len(RANKED)  # one for each cell, and those of the losses
+    shoot(served[name], f"ui-{name}.png", tmp_path, height)
