@@ -31,7 +31,7 @@ log = logging.getLogger("gans")
 VARIABLE = "GANS_OUTPUTS"
 DEFAULT_URI = "sqlite:///mlflow.db"
 # its parts
-REPORTS, PRESETS, SAMPLES, EXPORTS = "reports", "presets", "samples", "exports"
+REPORTS, PRESETS, SAMPLES, EXPORTS, HUB = "reports", "presets", "samples", "exports", "hub"
 SPEED, EXTRACTORS = "speed", "extractors"
 
 STALE = 2.0  # seconds after which a temporary file that does not change has no writer any more

@@ -31,6 +31,7 @@ COMMANDS = {
     "score": ("gans.commands.score:score", "Score images, or one generator; for a matrix: rescore."),
     "data": ("gans.commands.data:data", "List the data sets by name, or download one."),
     "zoo": ("gans.commands.zoo:zoo", "List trained generators, draw from one, or add some."),
+    "push": ("gans.commands.zoo:push", "Upload the generator of a run to the hub, with a model card."),
     "register": ("gans.commands.store:register", "Register the generator of a run as an MLflow model."),
     "extractor": ("gans.commands.extractor:extractor", "Train a feature extractor on a data set with labels."),
     "config": ("gans.commands.train:config", "List the recipes, or all settings of one."),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from gans.commands.draw import Artist
 from gans.commands.options import Device, check_dataset, flat, option
-from gans.errors import InputError
+from gans.errors import InputError, printable
 from gans.fidelity.protocol import STATISTICS
 from gans.files import expand
 from gans.registry import FOLDER, folder
@@ -354,4 +354,4 @@ def list_extractors(plain: bool) -> int:
 
 def described(head: str, facts: Mapping[str, str]) -> str:
     """A line, and below it an indented one for each fact."""
-    return "\n".join([head, *(f"  {name:<8}  {text}" for name, text in facts.items())])
+    return "\n".join(map(printable, [head, *(f"  {name:<8}  {text}" for name, text in facts.items())]))

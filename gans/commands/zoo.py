@@ -1,4 +1,4 @@
-"""`gans zoo`: trained generators by name, listed, drawn from, and added to."""
+"""`gans zoo | push`: trained generators by name, listed, drawn from, added to, and put on the hub."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 from gans.commands.draw import MOST, Sample, sample
 from gans.commands.options import flat, option
 from gans.errors import InputError
+from gans.files import HUB, outputs
+from gans.zoo.hub import check_repository
 
 if TYPE_CHECKING:
     from gans.zoo import Entry
@@ -83,4 +85,26 @@ def put(options: Zoo) -> int:
     added = publish(options.add, options.to, options.licence, options.data_licence, options.force)
     for name, entry in added.items():
         print(described(name, entry))
+    return 0
+
+
+def push(
+    run: Annotated[str, option("folder of a finished run, or its MLflow run id or how that begins")],
+    repository: Annotated[str, option("OWNER/NAME on the hub", check=check_repository)],
+    *,
+    licence: Annotated[str, option("licence of the weights, such as MIT")],
+    data_licence: Annotated[str, option("licence of the data, unless the suite has it")] = "",
+    folder: Annotated[Path | None, option("write the repository to this folder, and upload nothing")] = None,
+    private: Annotated[bool, option("a repository that is made is private")] = False,
+    force: Annotated[bool, option("replace files of the folder")] = False,
+) -> int:
+    from gans.runs.publish import prepare
+    from gans.zoo import hub
+
+    place = folder or outputs() / HUB / repository
+    files = prepare(run, repository, place, licence, data_licence, force)
+    print(f"{', '.join(files)} in {place}")
+    if not folder:
+        address = hub.upload(place, files, repository, private)
+        print(f"{address}\ngans sample zoo:{hub.PREFIX}{repository} draws from it")
     return 0

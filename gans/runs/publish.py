@@ -4,6 +4,7 @@ A logged model is the run's `generator.safetensors` with the name of what loads 
 nothing is pickled, and nothing is run of the model's own.
 """
 
+import io
 import json
 import shlex
 from collections.abc import Mapping, Sequence
@@ -25,15 +26,19 @@ from sqlalchemy.exc import SQLAlchemyError
 from gans import schema
 from gans.config import Experiment, experiment
 from gans.errors import InputError, first_line, shown
+from gans.fidelity.metric import error_of, whole
 from gans.files import DEFAULT_URI, load_weights
-from gans.generate import served
+from gans.generate import generate, latents, load_generator, served
+from gans.models.inputs import Prior
+from gans.pictures.grids import picture
 from gans.recipes import name_of, recipe
 from gans.registry import DATASETS
 from gans.runs.find import in_store
 from gans.runs.scores import ScoreKey, records
 from gans.runs.store import MlflowRun, Store
 from gans.schema import slug
-from gans.zoo import Entry, Zoo
+from gans.zoo import Entry, Zoo, hub
+from gans.zoo.index import INDEX
 
 # what loading takes besides this package, which has to be installed: an index may have another one of its name
 PACKAGES = ("mlflow", "numpy", "pandas", "pydantic", "safetensors", "torch")
@@ -59,9 +64,38 @@ def publish(
     for run_id in run_ids:
         _, run, path = finished(run_id)
         name, entry = described(run, path, licence, data_licence)
-        added[name], contents[name] = entry, path.read_bytes()
+        added[name], contents[entry.file] = entry, path.read_bytes()
     Zoo(str(folder)).add(added, contents, force)
     return added
+
+
+def prepare(
+    run_id: str, repository: str, folder: Path, licence: str, data_licence: str = "", force: bool = False
+) -> list[str]:
+    """Write what a repository of the hub has of a run; returns the names of these files.
+
+    They are the index of a zoo, the generator, a model card and a picture of samples.
+    """
+    _, run, path = finished(run_id)
+    name, entry = described(run, path, licence, data_licence)
+    network, about = load_generator(path)
+    samples = io.BytesIO()
+    picture(generate(network, Prior.from_about(about).sample(64, 0, latents.PURPOSE))).save(samples, "PNG")
+    values = {key.removeprefix(schema.SCORE): value for key, value in run.data.metrics.items()}
+    scores = {
+        key: (value, values[error_of(key)])
+        for key, value in sorted(values.items())
+        if error_of(key) in values and key == whole(key)
+    }
+    reference, protocol = run.data.tags.get(schema.REFERENCE), run.data.tags.get(schema.PROTOCOL)
+    how = (
+        f"On {entry.score_images:,} images of latents that chose nothing, against {entry.data} ({reference}). "
+        f"Protocol {protocol}, scoring {entry.scoring_version}; extractor's SHA-256 {entry.extractor_sha256}."
+    )
+    text = hub.card(repository, name, entry, scores, how)
+    contents = {entry.file: path.read_bytes(), hub.CARD: text.encode(), hub.SAMPLES: samples.getvalue()}
+    Zoo(str(folder)).add({name: entry}, contents, force)
+    return [INDEX, *contents]
 
 
 def described(run: MlflowRun, path: Path, licence: str, data_licence: str) -> tuple[str, Entry]:

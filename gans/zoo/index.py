@@ -1,6 +1,5 @@
 """The index of a zoo, and its files, which must match their hashes."""
 
-import http.client
 import json
 import os
 import re
@@ -16,13 +15,14 @@ from pydantic import Field, field_validator, model_validator
 from gans.config import Count, Settings, parse_toml, read_toml, validated
 from gans.errors import InputError, first_line, unknown
 from gans.files import cache, expand, file_name, taken, write_bytes, write_text
+from gans.zoo import hub
 
 INDEX = "zoo.toml"
 HEADER = "# Trained generators, written by `gans zoo --add`. A file with another hash is refused.\n"
 PREFIX = "zoo:"  # of a generator's name on a command line
 SHIPPED = Path(__file__).parent / "shipped"
 PATIENCE = 20.0  # seconds to wait for a server
-LARGEST_INDEX = 2**20  # bytes
+LARGEST, LARGEST_INDEX = 2**31, 2**20  # bytes of a generator, of an index
 
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
@@ -33,7 +33,7 @@ class Entry(Settings):
     file: str = Field("", description="its safetensors file in the folder of the index")
     url: str = Field("", description="or where on the web it is")
     sha256: Digest = Field(description="of the file")
-    size: int = Field(description="bytes", ge=1)
+    size: int = Field(description="bytes", ge=1, le=LARGEST)
     model: str = Field(description="a recipe")
     data: str = Field(description="the data set")
     channels: Count = Field(description="of its images: 1 or 3")
@@ -57,7 +57,7 @@ class Entry(Settings):
     @field_validator("url")
     @classmethod
     def on_the_web(cls, url: str) -> str:
-        if url and not web(url):
+        if url and not re.match(r"https?://", url):
             raise InputError(f"url = '{url}' does not begin with https:// or http://")
         return url
 
@@ -70,7 +70,7 @@ class Entry(Settings):
 
 @dataclass(frozen=True)
 class Zoo:
-    """A folder, or an address on the web, with `zoo.toml`: an index of files with hashes, scores and licences."""
+    """A folder, an address on the web or `hf:OWNER/NAME`, with `zoo.toml`: files with hashes, scores, licences."""
 
     place: str
 
@@ -88,7 +88,7 @@ class Zoo:
 
         An InputError if it is missing, cannot be fetched, or does not have the hash of the index.
         """
-        url = entry.url or (f"{self.place.rstrip('/')}/{entry.file}" if web(self.place) else "")
+        url = entry.url or (f"{self.place.rstrip('/')}/{entry.file}" if remote(self.place) else "")
         path = cache("zoo") / f"{entry.sha256[:16]}.safetensors" if url else Path(self.place) / entry.file
         if url and not path.is_file():
             content = fetch(url, entry.size)
@@ -100,10 +100,10 @@ class Zoo:
         return path
 
     def add(self, added: Mapping[str, Entry], contents: Mapping[str, bytes], force: bool = False) -> None:
-        """Write generators to a folder, and its index; `force`: over others of the same names."""
+        """Write files, by name, to a folder, and its index; `force`: over others of the same names."""
         folder = Path(self.place)
         entries = self.entries() if (folder / INDEX).exists() else {}
-        files = {folder / entry.file: contents[name] for name, entry in added.items()}
+        files = {folder / file: content for file, content in contents.items()}
         for path, content in files.items():
             if not force and path.exists() and path.read_bytes() != content:
                 raise taken(path)
@@ -114,7 +114,7 @@ class Zoo:
 
     def _table(self) -> tuple[dict[str, Any], str]:
         """The index as it is, and what error messages call it."""
-        if not web(self.place):
+        if not remote(self.place):
             path = expand(self.place) / INDEX
             return read_toml(path), str(path)
         url = f"{self.place.rstrip('/')}/{INDEX}"
@@ -132,16 +132,19 @@ def as_toml(name: str, entry: Entry) -> str:
     return "\n".join([f"\n[{name}]", *lines, ""])
 
 
-def web(place: str) -> bool:
-    return bool(re.match(r"https?://", place))
+def remote(place: str) -> bool:
+    return bool(re.match(rf"https?://|{hub.PREFIX}", place))
 
 
 def fetch(url: str, most: int) -> bytes:
     """What is at an address; an InputError if it cannot be fetched, or has more than `most` bytes."""
+    in_hub = url.startswith(hub.PREFIX)
     try:
-        with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
+        with hub.opened(url) if in_hub else urllib.request.urlopen(url, timeout=PATIENCE) as answer:
             content = answer.read(most + 1)
-    except (OSError, ValueError, http.client.HTTPException) as error:
+    except InputError:
+        raise
+    except Exception as error:  # of several network libraries
         raise InputError(f"cannot fetch {url} ({first_line(error)}); check the address and the network") from None
     if len(content) > most:
         raise InputError(f"{url} is larger than {most:,} bytes; it is not the expected file")
@@ -170,11 +173,18 @@ def named(name: str) -> bool:
 
 
 def find(name: str) -> Path:
-    """The file of a generator, by `[zoo:]NAME` or `[zoo:]PLACE#NAME`; an InputError without it, as `Zoo.path`."""
+    """The file of a generator, by `[zoo:]NAME` or `[zoo:]PLACE#NAME`; an InputError without it, as `Zoo.path`.
+
+    The only generator of a repository of the hub needs no name: `zoo:hf:OWNER/NAME`.
+    """
     place, _, short = name.removeprefix(PREFIX).rpartition("#")
+    if short.startswith(hub.PREFIX):
+        place, short = short, ""
     known: list[str] = []
     for zoo in [Zoo(place)] if place else zoos():  # the shipped one first: it needs no network
         entries = zoo.entries()
+        if not short and len(entries) == 1:
+            (short,) = entries
         if short in entries:
             return zoo.path(short, entries[short])
         known += entries

@@ -29,6 +29,7 @@ NEEDED = {
     "walk": "g",
     "export": "g",
     "arithmetic": "g --a 1 --b 2 --c 3",
+    "push": "abcd1234 me/mine --licence MIT",
     "register": "abcd1234",
     "extractor": "digits",
     "sweep": "gan",

@@ -1,8 +1,11 @@
 """The zoo: what ships scores as it says, others' files are those of their index, runs become entries."""
 
+import io
 import json
 import re
 import shlex
+import shutil
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -19,13 +22,14 @@ from gans.fidelity.scorer import Scorer
 from gans.files import Damaged
 from gans.generate import generate, load_generator
 from gans.models.inputs import Prior
+from gans.pictures import grids
 from gans.registry import DATASETS
 from gans.runs.find import find_generator
 from gans.runs.publish import command
 from gans.runs.store import Store
 from gans.zoo.index import INDEX, SHIPPED, Zoo
 from tests.conftest import CPU, parsed, untrained
-from tests.recorded import recorded
+from tests.recorded import Recorded, recorded
 
 ENTRIES = Zoo(str(SHIPPED)).entries()
 Command = Callable[..., tuple[int, str, str]]
@@ -194,6 +198,19 @@ def refused(gans: Command, name: str, says: str) -> None:
     assert len(error.splitlines()) == 1
 
 
+def finished_run(own: Path) -> Recorded:
+    """A run that kept the zoo's generator."""
+    record = json.dumps({"sha256": "a" * 64, "version": 3, "metrics": []})
+    tags = {"gans.model": "dcgan", "gans.metric": "fd_digits", "gans.score_images": "1438"}
+    run = recorded(Store(), "train", "dcgan/digits/0", {**tags, "gans.scored.auto.1438": record})
+    path = own / "generator.safetensors"
+    path.write_bytes((own / "mine.safetensors").read_bytes())
+    run.artifact(path, "checkpoint")
+    run.log(1, {"score/fd_digits": 12.5, "score/fd_digits_se": 0.5})
+    run.finish("finished")
+    return run
+
+
 def test_a_finished_run_becomes_an_entry(gans, own, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     record = json.dumps({"sha256": "a" * 64, "version": 3, "metrics": []})
@@ -225,3 +242,64 @@ def test_a_finished_run_becomes_an_entry(gans, own, tmp_path, monkeypatch):
     assert len(Zoo(str(tmp_path / "new")).entries()) == 1
     assert "--licence is missing" in gans(*words[:-2])[2]
     assert "no run 'ffff' in " in gans("zoo", "--add", "ffff", *words[3:])[2]
+
+
+class FakeHub:
+    """The calls of huggingface_hub that are made, on a folder in place of the hub."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def HfApi(self) -> "FakeHub":
+        return self
+
+    HfFileSystem = HfApi
+
+    def create_repo(self, name: str, *, private: bool, exist_ok: bool) -> str:
+        assert exist_ok
+        assert private
+        return f"https://hub/{name}"
+
+    def upload_folder(self, *, repo_id: str, folder_path: Path, allow_patterns: list[str]) -> None:
+        (self.root / repo_id).mkdir(parents=True)
+        for file in allow_patterns:
+            shutil.copy(folder_path / file, self.root / repo_id)
+
+    def open(self, path: str) -> io.BufferedReader:
+        return (self.root / path).open("rb")
+
+
+def test_a_run_is_pushed_with_its_card_and_taken_from_the_hub(gans, own, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("GANS_DATA", str(tmp_path / "data"))
+    run = finished_run(own)
+    words = ("push", run.id, "me/mine", "--licence", "MIT")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    code, printed, error = gans(*words)
+    assert (code, error) == (2, "error: the hub needs a library: pip install huggingface_hub\n")
+    assert printed == "zoo.toml, dcgan-digits.safetensors, README.md, samples.png in outputs/hub/me/mine\n"
+    monkeypatch.setitem(sys.modules, "huggingface_hub", FakeHub(tmp_path / "hub"))
+    (tmp_path / "outputs/hub/me/mine/notes.txt").touch()
+    assert "gans sample zoo:hf:me/mine" in gans(*words, "--private")[1]
+    repository = tmp_path / "hub/me/mine"
+    assert len(list(repository.iterdir())) == 4  # without the notes
+    card = (repository / "README.md").read_text()
+    for text in (
+        'license: "mit"',
+        "| `fd_digits` | 12.5 ± 0.5 |",
+        "gans train dcgan digits",
+        "licence: CC BY 4.0",
+    ):
+        assert text in card
+    assert grids.readable(repository / "samples.png")
+    # others take it, by the checks of a zoo
+    assert zoo.find("zoo:hf:me/mine").read_bytes() == (own / "generator.safetensors").read_bytes()
+    assert gans("sample", "zoo:hf:me/mine#dcgan-digits", "--count", 4)[0] == 0
+    refused(gans, "zoo:hf:me/none", "cannot fetch hf:me/none/zoo.toml")
+    shutil.rmtree(tmp_path / "data/cache/zoo")
+    with (repository / "dcgan-digits.safetensors").open("ab") as file:
+        file.write(b"x")
+    refused(gans, "zoo:hf:me/mine", "larger than")
+    (repository / INDEX).write_text((repository / INDEX).read_text().replace("size = ", "size = 9999999"))
+    refused(gans, "zoo:hf:me/mine", "dcgan-digits.size = ")
+    assert "'me' is not a repository of the hub; write OWNER/NAME" in gans("push", run.id, "me", *words[3:])[2]
