@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import torch
@@ -43,7 +44,7 @@ class Batches:
         self, images: Tensor, seed: int, *names: int | str, labels: Tensor | None = None, part: range | None = None
     ) -> None:
         self.images, self.labels = images, labels
-        self.seed, self.names = seed, names
+        self.seed, self.names, self.device = seed, names, images.device  # where indices are
         self.part = range(len(images)) if part is None else part
         self.orders: dict[int, Tensor] = {}
 
@@ -64,8 +65,60 @@ class Batches:
         if epoch not in self.orders:
             rng = seeds.generator(self.seed, "order", *self.names, epoch)
             # drawn on the CPU, so that every device sees the same order; only the current epochs are kept
-            device = self.images.device  # to a GPU the copy does not wait for queued work
-            order = torch.randperm(len(self.part), generator=rng, pin_memory=device.type == "cuda")
-            order = order.add_(self.part.start).to(device, non_blocking=True)
+            # to a GPU the copy does not wait for queued work
+            order = torch.randperm(len(self.part), generator=rng, pin_memory=self.device.type == "cuda")
+            order = order.add_(self.part.start).to(self.device, non_blocking=True)
             self.orders = {e: o for e, o in self.orders.items() if e == epoch - 1} | {epoch: order}
         return self.orders[epoch]
+
+
+class HostBatches(Batches):
+    """Batches from images in the host's memory, or in a file: those of the next step are copied to the device.
+
+    A thread gathers them two steps ahead, into pinned memory. The stream is that of `Batches`.
+
+    Args:
+        images, seed, labels: as of `Batches`, but the images are on the CPU.
+        device: of training.
+        count: images of a step.
+    """
+
+    AHEAD = 2
+
+    def __init__(self, images: Tensor, seed: int, labels: Tensor | None, device: torch.device, count: int) -> None:
+        super().__init__(images, seed, labels=labels)
+        self.sources = [images] if labels is None else [images, labels.cpu()]
+        windows = [
+            torch.zeros((count, *source.shape[1:]), dtype=source.dtype, device=device) for source in self.sources
+        ]
+        self.windows, self.images = windows, windows[0]  # of the next step
+        self.labels = None if labels is None else windows[1]
+        self.places = torch.arange(count, device=device)
+        self.thread = ThreadPoolExecutor(1, "batches")
+        self.ahead: dict[int, Future[list[Tensor]]] = {}
+
+    def indices(self, position: int, count: int) -> Tensor:
+        """Places in the windows, which now have the images from `position` on."""
+        wanted = range(position, position + (self.AHEAD + 1) * count, count)
+        self.ahead = {start: self.ahead.get(start) or self.gathered(start, count) for start in wanted}
+        for window, batch in zip(self.windows, self.ahead[position].result(), strict=True):
+            window.copy_(batch, non_blocking=True)
+        return self.places
+
+    def gathered(self, start: int, count: int) -> Future[list[Tensor]]:
+        rows, pinned = super().indices(start, count), self.places.is_cuda
+        # allocated here: CUDA forbids it to other threads while a graph is recorded
+        batch = [torch.empty(window.shape, dtype=window.dtype, pin_memory=pinned) for window in self.windows]
+
+        def gather() -> list[Tensor]:
+            pairs = zip(self.sources, batch, strict=True)
+            return [torch.index_select(source, 0, rows, out=out) for source, out in pairs]
+
+        return self.thread.submit(gather)
+
+
+def batches_on(device: torch.device, images: Tensor, seed: int, labels: Tensor | None, count: int) -> Batches:
+    """Batches of `count` images on this device, wherever the images are."""
+    if images.device.type == device.type:
+        return Batches(images, seed, labels=labels)
+    return HostBatches(images, seed, labels, device, count)

@@ -1,7 +1,4 @@
-"""Data sets from any directory, zip or tar archive of images: decoded and cached.
-
-All images are decoded once into memory: there is no loader, no worker, no transform.
-"""
+"""Data sets from any directory, archive or package of images, decoded once into the cache."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ import re
 import warnings
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,18 +23,18 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from gans.data import hub, layout, listing
-from gans.data.images import ImageData, check_memory, fit, planes, smallest_resolution
+from gans.data import hub, layout, listing, stored
+from gans.data.images import ImageData, fit, planes, smallest_resolution
 from gans.data.listing import UNKNOWN, UNREADABLE, LeftOut
 from gans.data.packed import CLS, File
 from gans.errors import InputError, first_line
-from gans.files import cache_read, cache_write, expand, user_cache
+from gans.files import expand, user_cache
 from gans.registry import FOLDER, HUB, folder
 
 log = logging.getLogger("gans")
 
 LARGEST_DEFAULT = 128  # a folder of photographs; `resolution=` may be larger
-CACHE_VERSION = 7  # raise with any change to how a folder is decoded, fitted, labelled, split or cached
+CACHE_VERSION = 8  # raise with any change to how a folder is decoded, fitted, labelled, split or cached
 KEPT = 8  # data sets that stay in a process's memory: those of one matrix
 
 # Pillow would also try formats that run other programs (EPS), are no pictures, or cannot be recognised (TGA).
@@ -77,18 +74,16 @@ def cached_folder(name: str, path: Path, fingerprint: tuple, root: Path, resolut
     """`load_folder` for files with a known fingerprint; `cached_folder.cache_clear` empties the memory."""
     title = re.sub(r"(\.tar)?\.(zip|tar|t?gz|t?xz|t?bz2?|parquet|npz|npy)$", "", path.name, flags=re.IGNORECASE)
     key = [CACHE_VERSION, PIL.__version__, str(path), resolution, *fingerprint, *folder(name)[1].items()]
-    file = f"{title}-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}.safetensors"
+    file = f"{title}-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}.images"
     files = [place / file for place in (root / "cache", user_cache())]
-    if cached := cache_read(files, "the images are decoded again"):
-        tensors, about = cached
-        values: dict[str, Any] = {"train_labels": None, "test_labels": None, **tensors}
+    if cached := stored.read(files):
+        images, labels, about = cached
+        train, test = images.split(about.pop("splits"))
+        values: dict[str, Any] = {"train_labels": None, "test_labels": None, **labels}
         values |= {key: _tuples(value) for key, value in about.items()}
-        data = ImageData(name=name, title=title, **values)
+        data = ImageData(name, title, train, test, **values)
     else:
-        data = _decode_folder(name, title, path, resolution)
-        tensors = {key: value for key, value in vars(data).items() if isinstance(value, Tensor)}
-        kept = ("hash", "classes", "sizes", "understood", "remarks")
-        cache_write(files, tensors, {key: getattr(data, key) for key in kept})
+        data = _decode_folder(name, title, path, resolution, files)
     for line in data.about:
         say(f"{name}: {line}")
     return data
@@ -115,10 +110,10 @@ def _fingerprint(path: Path) -> tuple:
     return status.st_size, status.st_mtime_ns
 
 
-def _decode_folder(name: str, title: str, path: Path, resolution: int | None) -> ImageData:
-    """Two passes: over the headers, which decide on size and channels, then over the pixels.
+def _decode_folder(name: str, title: str, path: Path, resolution: int | None, places: Sequence[Path]) -> ImageData:
+    """Passes over the headers, which decide on size, channels and splits, and over the pixels.
 
-    A single pass would have to hold every file in memory until the most common size is known.
+    Pixels are written to the first of `places` in their final order; again, if some turn out to be damaged.
     """
     left: LeftOut = {}
     settings = folder(name)[1]
@@ -130,36 +125,35 @@ def _decode_folder(name: str, title: str, path: Path, resolution: int | None) ->
         headers = dict(_visit(path, files(), _header, left, "looking through"))
         channels = _common_channels(name, [channels for _, channels in headers.values()], listing.describe(left))
         side = resolution or _default_resolution([(max if pad else min)(size) for size, _ in headers.values()])
-        shape = (len(headers), channels, side, side)
-        check_memory(name, shape)
-        images = np.zeros(shape, np.uint8)
-        place = {file: index for index, file in enumerate(headers)}
-        changes = {}
+        other = "cp437" if zipfile.is_zipfile(path) else "latin_1"  # as the specification of zip has it
+        given, source = _given_labels(path, files, left, {*headers}, settings.get("labels", ""))
         decode = functools.partial(_decoded, resolution=side, pad=pad)
-        for file, (pixels, changes[file]) in _visit(path, files(), decode, left, "decoding", place):
-            images[place[file]] = pixels
-    if len(changes) < 2:
-        raise InputError(f"{name} has {len(changes)} undamaged images; training and testing need one each")
-    other = "cp437" if zipfile.is_zipfile(path) else "latin_1"  # as the specification of zip has it
-    given, source = _given_labels(path, files, left, {*changes}, settings.get("labels", ""))
-    found = layout.understand(sorted(changes), given, other, **settings)
-    used = (*found.train, *found.test)
-    left |= dict.fromkeys(changes.keys() - {*used}, "in neither split")
+        while True:
+            if len(headers) < 2:
+                raise InputError(f"{name} has {len(headers)} undamaged images; training and testing need one each")
+            found = layout.understand(sorted(headers), given, other, **settings)
+            used = [*found.train, *found.test]
+            changes: dict[str, list[str]] = {}
+            rows = functools.partial(_rows, path, files, decode, left, used, changes)
+            images, place = stored.write(name, places, (len(used), channels, side, side), rows)
+            if not (damaged := {*used} - changes.keys()):
+                break
+            headers = {file: header for file, header in headers.items() if file not in damaged}
+    left |= dict.fromkeys(headers.keys() - {*used}, "in neither split")
 
-    def rows(files: list[str]) -> Tensor:
-        return torch.from_numpy(images[[place[file] for file in files]])
-
-    def labels(files: list[str]) -> Tensor | None:
-        return torch.tensor([found.labels[file] for file in files]) if found.labels else None
+    def labels(part: list[str]) -> Tensor | None:
+        return torch.tensor([found.labels[file] for file in part]) if found.labels else None
 
     counts = Counter(change for file in used for change in changes[file])
     converted = ", ".join(f"{count:,} {change}" for change, count in sorted(counts.items()))
     remarks = {"converted": converted, "left out": listing.describe(left)}
-    return ImageData(
+    splits = len(found.train), len(found.test)
+    train, test = images.split(splits)
+    data = ImageData(
         name,
         title,
-        rows(found.train),
-        rows(found.test),
+        train,
+        test,
         labels(found.train),
         labels(found.test),
         found.classes,
@@ -167,6 +161,24 @@ def _decode_folder(name: str, title: str, path: Path, resolution: int | None) ->
         understood=found.text + source,
         remarks=tuple(f"{what}: {text}" for what, text in remarks.items() if text),
     )
+    tensors = {key: value for key in ("train_labels", "test_labels") if (value := getattr(data, key)) is not None}
+    kept = {key: getattr(data, key) for key in ("hash", "classes", "sizes", "understood", "remarks")}
+    stored.describe(place, images, tensors, {**kept, "splits": splits})
+    return data
+
+
+def _rows(
+    path: Path,
+    files: Callable[[], Iterable[File]],
+    decode: Callable[[Image.Image], tuple[np.ndarray, list[str]]],
+    left: LeftOut,
+    used: list[str],
+    changes: dict[str, list[str]],
+) -> Iterator[tuple[int, np.ndarray]]:
+    """The row and the pixels of each of these images; how it was converted is added to `changes`."""
+    rows = {file: row for row, file in enumerate(used)}
+    for file, (pixels, changes[file]) in _visit(path, files(), decode, left, "decoding", rows):
+        yield rows[file], pixels
 
 
 def _visit(
@@ -181,7 +193,7 @@ def _visit(
     shown = Console(stderr=True)
     phase, count = f"{phase} {path.name}", None if only is None else len(only)
     for file in track(files, phase, count, console=shown, disable=not shown.is_terminal):
-        if file.reason:
+        if file.reason and only is None:
             left[file.name] = file.reason
         if file.reason or (only is not None and file.name not in only):
             continue

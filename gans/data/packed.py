@@ -102,7 +102,9 @@ def parquet(path: Path, images: str = "", labels: str = "") -> Iterator[File]:
                     named = names[value] if names and value is not None and 0 <= value < len(names) else value
                     yield from sample(f"{row:08}", content, named)
                     row += 1
-    except (pa.ArrowException, LookupError, TypeError, AttributeError) as error:
+    except InputError:
+        raise
+    except (pa.ArrowException, ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is damaged, or no parquet file of images: {first_line(error)}") from None
 
 
@@ -111,14 +113,15 @@ def npz(path: Path, **columns: str) -> Iterator[File]:
     with zipfile.ZipFile(path) as archive:
         entries = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
         check_unpacked(path, sum(entry.file_size for entry in entries.values()))
-        for found in filter(None, map(IMAGES.fullmatch, entries)):
+        if not (found := [*filter(None, map(IMAGES.fullmatch, entries))]):
+            raise InputError(f"{path} holds {', '.join(entries)}; name its array of images 'images'")
+        for name, split in ((match[0], match[1]) for match in found):
             labels: Sequence[Any] = ()
-            if kept := entries.get(found[0].replace("images", "labels") if found[0] != "arr_0" else "labels"):
-                with archive.open(kept) as file:
-                    _, dtype = header(path, file)
-                    labels = np.frombuffer(file.read(), dtype).reshape(-1).tolist() if dtype.kind in "iu" else ()
-            with archive.open(entries[found[0]]) as file:
-                yield from array(path, file, f"{found[1]}/" if found[1] else "", labels)
+            if given := entries.get("labels" if name == "arr_0" else name.replace("images", "labels")):
+                with archive.open(given) as file:
+                    labels = numbers(path, file)
+            with archive.open(entries[name]) as file:
+                yield from array(path, file, f"{split}/" if split else "", labels)
 
 
 def npy(path: Path, **columns: str) -> Iterator[File]:
@@ -138,6 +141,14 @@ def header(path: Path, file: Any) -> tuple[tuple[int, ...], np.dtype]:
     if fortran or dtype.hasobject:
         raise InputError(f"{path} has an array in Fortran's order, or of objects; save a plain one")
     return shape, dtype
+
+
+def numbers(path: Path, file: Any) -> Sequence[Any]:
+    """An array of whole numbers or names; of another kind none."""
+    shape, dtype = header(path, file)
+    content = file.read(math.prod(shape[:1]) * dtype.itemsize)
+    plain = dtype.kind in "iuU" and dtype.itemsize and len(content) % dtype.itemsize == 0
+    return np.frombuffer(content, dtype).tolist() if plain else ()
 
 
 def array(path: Path, file: BinaryIO | Any, folder: str = "", labels: Sequence[Any] = ()) -> Iterator[File]:

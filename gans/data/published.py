@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import PIL
@@ -22,11 +22,13 @@ import torch.nn.functional as F
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
+from torch.utils.data import ConcatDataset
 
+from gans.data import stored
 from gans.data.folders import CACHE_VERSION, FOLDER, load_folder
 from gans.data.images import Source, Split, check_memory, enlarge_all, fit, fit_all, planes
 from gans.errors import InputError
-from gans.files import cache_read, cache_write, user_cache
+from gans.files import user_cache
 
 Splits = tuple[Mapping[str, Any], Mapping[str, Any]]  # what a class of torchvision calls its two splits
 BY_TRAIN: Splits = ({"train": True}, {"train": False})
@@ -36,37 +38,56 @@ CELEBA_SIDE = 64
 CELEBA_SQUARE = (0, 20, 178, 198)  # the central one of 178 x 218
 
 
+class Images(NamedTuple):
+    """How many images a data set has, and of what kind."""
+
+    train: int
+    test: int
+    channels: int
+    width: int
+    height: int
+    classes: int
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return self.train + self.test, self.channels, self.height, self.width
+
+    def __str__(self) -> str:
+        kind, classes = "grey" if self.channels == 1 else "colour", f"{self.classes} classes"
+        size = f"{self.width} x {self.height}, {classes if self.classes else 'without classes'}"
+        return f"{self.train:,} + {self.test:,} {kind} images, {size}"
+
+
 @dataclass(frozen=True)
 class Published:
     """A published data set. Called with the data folder, it downloads what is missing, and returns the images.
 
     Attributes:
         title: for people.
-        images: training and test images, their size in pixels, classes.
         source: who published it, and where.
         licence: as its authors or archives state it.
         megabytes: on disk, with the archive that torchvision keeps.
         place: a file or folder in the data folder that the set ends with; empty: it is a part of a library.
-        read: called with the title, the data folder and the resolution, or None.
+        read: called with this, the data folder and the resolution, or None.
     """
 
     title: str
-    images: str
+    images: Images
     source: str
     licence: str
     megabytes: int
     place: str
-    read: Callable[[str, Path, int | None], Source]
+    read: Callable[[Published, Path, int | None], Source]
 
     def __call__(self, root: Path, resolution: int | None = None) -> Source:
-        return self.read(self.title, root, resolution)
+        return self.read(self, root, resolution)
 
     def is_in(self, root: Path) -> bool:
         """Whether the data folder has it; nothing is read."""
         return (root / self.place).exists()
 
 
-def read_digits(title: str, root: Path, resolution: int | None) -> Source:
+def read_digits(about: Published, root: Path, resolution: int | None) -> Source:
     """1,797 handwritten digits, 8 x 8, that are part of scikit-learn (UCI, Alpaydin and Kaynak 1998): no files.
 
     Values 0..16 are scaled to 0..255; the images are enlarged, not padded. Test split: within each class,
@@ -82,10 +103,10 @@ def read_digits(title: str, root: Path, resolution: int | None) -> Source:
     # by rank, not by a random generator: the same split under every version of every library
     rank = F.one_hot(labels).cumsum(0).gather(1, labels[:, None]).squeeze(1) - 1
     test, whole = rank % 5 == 2, Split(images, labels)
-    return Source(title, whole[~test], whole[test], tuple(map(str, range(10))), resize=enlarge_all)
+    return Source(about.title, whole[~test], whole[test], tuple(map(str, range(10))), resize=enlarge_all)
 
 
-def read_cifar10_jpeg(title: str, root: Path, resolution: int | None) -> Source:
+def read_cifar10_jpeg(about: Published, root: Path, resolution: int | None) -> Source:
     """CIFAR-10's images compressed as JPEG, from `root`/cifar10-jpeg.tar.xz (train/CLASS/*.jpg, test/CLASS/*.jpg).
 
     Compression changes pixels: its scores are not comparable with those on `cifar10`.
@@ -93,12 +114,12 @@ def read_cifar10_jpeg(title: str, root: Path, resolution: int | None) -> Source:
     archive = root / "cifar10-jpeg.tar.xz"
     if not archive.is_file():
         raise InputError(
-            f"{title} cannot be downloaded, and {archive} does not exist; put the archive there, set "
+            f"{about.title} cannot be downloaded, and {archive} does not exist; put the archive there, set "
             f"GANS_DATA to a folder that has it, or use {FOLDER}PATH with your own copy"
         )
     found = load_folder(f"{FOLDER}{archive}", root, None)
     train, test = Split(found.train, found.train_labels), Split(found.test, found.test_labels)
-    return Source(title, train, test, found.classes, resize=fit_all)
+    return Source(about.title, train, test, found.classes, resize=fit_all)
 
 
 @contextmanager
@@ -116,11 +137,12 @@ def reading(title: str, root: Path) -> Iterator[None]:
         ) from None
 
 
-def from_torchvision(dataset: str, splits: Splits, title: str, root: Path, resolution: int | None) -> Source:
+def from_torchvision(dataset: str, splits: Splits, about: Published, root: Path, resolution: int | None) -> Source:
     """Both splits of a torchvision class that has all pixels in memory; unlabelled if an image has no label."""
     import torchvision
 
-    with reading(title, root):
+    check_memory(about.title, about.images.shape, "take a smaller data set")
+    with reading(about.title, root):
         make = getattr(torchvision.datasets, dataset)
         parts = [make(root, download=True, **split) for split in splits]
         images = [channels_first(torch.as_tensor(part.data)) for part in parts]
@@ -128,10 +150,10 @@ def from_torchvision(dataset: str, splits: Splits, title: str, root: Path, resol
         labels = [torch.as_tensor(one, dtype=torch.int64) for one in given]
     train, test = (Split(*pair) for pair in zip(images, labels, strict=True))
     if min(map(int, map(torch.min, labels))) < 0:
-        return Source(title, Split(train.images, None), Split(test.images, None), (), resize=fit_all)
+        return Source(about.title, Split(train.images, None), Split(test.images, None), (), resize=fit_all)
     names = getattr(parts[0], "classes", None) or map(str, range(int(labels[0].max()) + 1))
     classes = tuple(name.partition(" - ")[0] for name in names)  # MNIST's are "0 - zero"
-    return Source(title, train, test, classes, resize=fit_all)
+    return Source(about.title, train, test, classes, resize=fit_all)
 
 
 def channels_first(pixels: Tensor) -> Tensor:
@@ -141,53 +163,54 @@ def channels_first(pixels: Tensor) -> Tensor:
     return pixels if pixels.shape[1] == 3 else pixels.permute(0, 3, 1, 2)
 
 
-def read_emnist(split: str, title: str, root: Path, resolution: int | None) -> Source:
+def read_emnist(split: str, about: Published, root: Path, resolution: int | None) -> Source:
     """A split of EMNIST, whose files have columns where MNIST's have rows; letters are numbered from 1."""
     splits = {"train": True, "split": split}, {"train": False, "split": split}
-    source = from_torchvision("EMNIST", splits, title, root, resolution)
+    source = from_torchvision("EMNIST", splits, about, root, resolution)
     first = int(source.classes[0] == NO_CLASS)
 
     def mended(part: Split) -> Split:
         return Split(part.images.mT, None if part.labels is None else part.labels - first)
 
-    return Source(title, mended(source.train), mended(source.test), source.classes[first:], resize=fit_all)
+    return Source(about.title, mended(source.train), mended(source.test), source.classes[first:], resize=fit_all)
 
 
-def read_celeba(title: str, root: Path, resolution: int | None) -> Source:
+def read_celeba(about: Published, root: Path, resolution: int | None) -> Source:
     """CelebA's aligned faces, 178 x 218, cropped to the central 178 x 178 and resized (`fit`); without labels.
 
     Decoded images are kept in `root`/cache or the user's.
     """
     side = resolution or CELEBA_SIDE
     key = hashlib.sha256(json.dumps([CACHE_VERSION, PIL.__version__, str(root), side]).encode()).hexdigest()[:16]
-    files = [place / f"celeba-{key}.safetensors" for place in (root / "cache", user_cache())]
-    if cached := cache_read(files, "the images are decoded again"):
-        tensors = cached[0]
+    files = [place / f"celeba-{key}.images" for place in (root / "cache", user_cache())]
+    if cached := stored.read(files):
+        images, _, kept = cached
+        splits = kept["splits"]
     else:
         import torchvision
 
-        with reading(title, root):
+        with reading(about.title, root):
             make = partial(torchvision.datasets.CelebA, root, target_type=[], download=True)
-            train, test = (make(**split) for split in BY_SPLIT)
-            check_memory("celeba", (len(train) + len(test), 3, side, side))
-            tensors = {"train": decoded(title, train, side), "test": decoded(title, test, side)}
-        cache_write(files, tensors, {})
-    return Source(title, Split(tensors["train"], None), Split(tensors["test"], None), (), resize=fit_all)
+            parts = [make(**split) for split in BY_SPLIT]
+            splits = [*map(len, parts)]
+            squares = partial(central_squares, about.title, parts, side)
+            images, place = stored.write("celeba", files, (sum(splits), 3, side, side), squares)
+        stored.describe(place, images, {}, {"splits": splits})
+    train, test = images.split(splits)
+    return Source(about.title, Split(train, None), Split(test, None), (), resize=fit_all)
 
 
-def decoded(title: str, part: Any, side: int) -> Tensor:
-    """The central squares of CelebA's images, uint8 (n, 3, side, side)."""
-    images = torch.empty(len(part), 3, side, side, dtype=torch.uint8)
+def central_squares(title: str, parts: list[Any], side: int) -> Iterator[tuple[int, np.ndarray]]:
+    """The central squares of CelebA's images, uint8 (3, side, side), with their rows."""
     shown = Console(stderr=True)
-    for index in track(range(len(part)), f"decoding {title}", console=shown, disable=not shown.is_terminal):
-        square = part[index][0].convert("RGB").crop(CELEBA_SQUARE)
-        images[index] = torch.from_numpy(planes(fit(square, side)).copy())
-    return images
+    faces: ConcatDataset = ConcatDataset(parts)
+    for row in track(range(len(faces)), f"decoding {title}", console=shown, disable=not shown.is_terminal):
+        yield row, planes(fit(faces[row][0].convert("RGB").crop(CELEBA_SQUARE), side))
 
 
 DIGITS = Published(
     "Digits",
-    "1,438 + 359 grey images, 8 x 8, 10 classes",
+    Images(1_438, 359, 1, 8, 8, 10),
     "Alpaydin and Kaynak 1998, https://archive.ics.uci.edu/dataset/80; a part of scikit-learn",
     "CC BY 4.0 (UCI, Alpaydin and Kaynak)",
     0,
@@ -196,7 +219,7 @@ DIGITS = Published(
 )
 MNIST = Published(
     "MNIST",
-    "60,000 + 10,000 grey images, 28 x 28, 10 classes",
+    Images(60_000, 10_000, 1, 28, 28, 10),
     "LeCun et al. 1998, http://yann.lecun.com/exdb/mnist",
     "CC BY-SA 3.0 (LeCun and Cortes)",
     66,
@@ -205,7 +228,7 @@ MNIST = Published(
 )
 FASHION_MNIST = Published(
     "Fashion-MNIST",
-    "60,000 + 10,000 grey images, 28 x 28, 10 classes",
+    Images(60_000, 10_000, 1, 28, 28, 10),
     "Xiao et al. 2017, arXiv 1708.07747",
     "MIT (Zalando)",
     86,
@@ -214,7 +237,7 @@ FASHION_MNIST = Published(
 )
 KMNIST = Published(
     "Kuzushiji-MNIST",
-    "60,000 + 10,000 grey images, 28 x 28, 10 classes",
+    Images(60_000, 10_000, 1, 28, 28, 10),
     "Clanuwat et al. 2018, arXiv 1812.01718",
     "CC BY-SA 4.0 (CODH)",
     76,
@@ -223,7 +246,7 @@ KMNIST = Published(
 )
 
 
-def _emnist(split: str, images: str) -> Published:
+def _emnist(split: str, images: Images) -> Published:
     return Published(
         f"EMNIST ({split})",
         images,
@@ -235,16 +258,16 @@ def _emnist(split: str, images: str) -> Published:
     )
 
 
-EMNIST_BALANCED = _emnist("balanced", "112,800 + 18,800 grey images, 28 x 28, 47 classes")
-EMNIST_BYCLASS = _emnist("byclass", "697,932 + 116,323 grey images, 28 x 28, 62 classes")
-EMNIST_BYMERGE = _emnist("bymerge", "697,932 + 116,323 grey images, 28 x 28, 47 classes")
-EMNIST_DIGITS = _emnist("digits", "240,000 + 40,000 grey images, 28 x 28, 10 classes")
-EMNIST_LETTERS = _emnist("letters", "124,800 + 20,800 grey images, 28 x 28, 26 classes")
-EMNIST_MNIST = _emnist("mnist", "60,000 + 10,000 grey images, 28 x 28, 10 classes")
+EMNIST_BALANCED = _emnist("balanced", Images(112_800, 18_800, 1, 28, 28, 47))
+EMNIST_BYCLASS = _emnist("byclass", Images(697_932, 116_323, 1, 28, 28, 62))
+EMNIST_BYMERGE = _emnist("bymerge", Images(697_932, 116_323, 1, 28, 28, 47))
+EMNIST_DIGITS = _emnist("digits", Images(240_000, 40_000, 1, 28, 28, 10))
+EMNIST_LETTERS = _emnist("letters", Images(124_800, 20_800, 1, 28, 28, 26))
+EMNIST_MNIST = _emnist("mnist", Images(60_000, 10_000, 1, 28, 28, 10))
 
 CIFAR10 = Published(
     "CIFAR-10",
-    "50,000 + 10,000 colour images, 32 x 32, 10 classes",
+    Images(50_000, 10_000, 3, 32, 32, 10),
     "Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html",
     "not stated",
     357,
@@ -262,7 +285,7 @@ CIFAR10_JPEG = Published(
 )
 CIFAR100 = Published(
     "CIFAR-100",
-    "50,000 + 10,000 colour images, 32 x 32, 100 classes",
+    Images(50_000, 10_000, 3, 32, 32, 100),
     CIFAR10.source,
     CIFAR10.licence,
     355,
@@ -271,7 +294,7 @@ CIFAR100 = Published(
 )
 SVHN = Published(
     "SVHN",
-    "73,257 + 26,032 colour images, 32 x 32, 10 classes",
+    Images(73_257, 26_032, 3, 32, 32, 10),
     "Netzer et al. 2011, http://ufldl.stanford.edu/housenumbers",
     "non-commercial use only",
     246,
@@ -280,7 +303,7 @@ SVHN = Published(
 )
 STL10 = Published(
     "STL-10",
-    "5,000 + 8,000 colour images, 96 x 96, 10 classes",
+    Images(5_000, 8_000, 3, 96, 96, 10),
     "Coates et al. 2011, https://cs.stanford.edu/~acoates/stl10; of ImageNet",
     "not stated",
     5_760,
@@ -289,7 +312,7 @@ STL10 = Published(
 )
 STL10_UNLABELED = Published(
     "STL-10 (unlabeled)",
-    "100,000 + 8,000 colour images, 96 x 96, without classes",
+    Images(100_000, 8_000, 3, 96, 96, 0),
     STL10.source,
     STL10.licence,
     STL10.megabytes,
@@ -298,7 +321,7 @@ STL10_UNLABELED = Published(
 )
 CELEBA = Published(
     "CelebA",
-    "162,770 + 19,962 colour images, 178 x 218 (made 64 x 64), without classes",
+    Images(162_770, 19_962, 3, 178, 218, 0),
     "Liu et al. 2015, http://mmlab.ie.cuhk.edu.hk/projects/CelebA.html",
     "non-commercial research only (CUHK)",
     2_900,

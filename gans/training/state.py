@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from gans import schema
 from gans.compute import precision
@@ -20,6 +21,11 @@ from gans.registry import RULES
 from gans.training.ema import EMA
 from gans.training.recorder import Diverged, Means
 from gans.training.updates import Context, Statistics, Update, WorkerFactory
+
+
+def is_large(images: Tensor, device: torch.device) -> bool:
+    """Whether images would take more than a quarter of a GPU's memory."""
+    return device.type == "cuda" and images.nbytes > torch.cuda.get_device_properties(device).total_memory / 4
 
 
 class Training:
@@ -51,8 +57,10 @@ class Training:
         self.shape = shape_of(data, experiment.networks)
         self.prior = Prior.of(experiment, data)
         part = data.part(experiment.data_share)
-        context = Context(part.images.to(device), part.labels, worker_factory)
-        self.update: Update = RULES[experiment.update.rule](experiment, self.shape, context)
+        rule: type[Update] = RULES[experiment.update.rule]
+        images = part.images if rule.images_on_host and is_large(part.images, device) else part.images.to(device)
+        context = Context(images, part.labels, worker_factory, device)
+        self.update = rule(experiment, self.shape, context)
         self.ema = EMA(self.update.generator.network, experiment.ema.halflife_kimg)
         if compile:  # once the average is copied from the generator
             for trainable in self.update.trainables:

@@ -19,7 +19,7 @@ from gans import schema
 from gans.compute import devices, precision
 from gans.compute.compiled import Forward
 from gans.config import Experiment, PenaltiesConfig, Resolved, TwoPlayerConfig
-from gans.data.batches import Batch, Batches
+from gans.data.batches import Batch, batches_on
 from gans.models import build_discriminator
 from gans.models.layers import Shape, has_batch_norm
 from gans.registry import LOSSES, MODELS
@@ -265,6 +265,8 @@ class TwoPlayer(Update):
     The last discriminator step and the generator step share one generated batch, which saves a forward pass.
     """
 
+    images_on_host = True
+
     def __init__(self, experiment: Resolved, shape: Shape, context: Context) -> None:
         super().__init__(experiment, shape, context)
         assert isinstance(experiment.update, TwoPlayerConfig)
@@ -273,7 +275,8 @@ class TwoPlayer(Update):
         self.discriminator = Discriminator(experiment, shape, self.device)
         if not self.discriminator.in_float32:
             precision.stay_lowered(self.generator.plain)
-        self.batches = Batches(context.images, experiment.seed, labels=context.classes(shape))
+        given = context.images, experiment.seed, context.classes(shape)
+        self.batches = batches_on(self.device, *given, steps * batch)
         self.indices = torch.zeros(steps * batch, dtype=torch.int64, device=self.device)  # of the real images
         self.input_rngs = [self.rng() for _ in range(steps)]
         self.penalty_rngs = [self.rng() for _ in range(steps if self.discriminator.penalties.gp else 0)]

@@ -42,21 +42,23 @@ class Context:
     """Inputs of an update rule besides its settings.
 
     Attributes:
-        images: the training images, uint8 (n, c, h, w), on the device where the rule computes.
+        images: the training images, uint8 (n, c, h, w); on the device, or on the CPU (`Update.images_on_host`).
         labels: their classes, int64 (n,), if they have any.
         worker_factory: makes the workers of a rule with workers; None: they are in this process.
+        device: where the rule computes; None: where the images are.
     """
 
     images: Tensor
     labels: Tensor | None = None
     worker_factory: WorkerFactory | None = None
+    device: torch.device | None = None
 
     def classes(self, shape: Shape) -> Tensor | None:
-        """The labels on the images' device, if networks of this shape take them."""
+        """The labels on the device, if networks of this shape take them."""
         if not shape.classes:
             return None
         assert self.labels is not None
-        return self.labels.to(self.images.device)
+        return self.labels.to(self.device or self.images.device)
 
 
 class Update(ABC):
@@ -67,14 +69,15 @@ class Update(ABC):
         images_per_step: real images that all discriminators see in the last or, once prepared, the next step.
         rngs: all random generators that `compute` draws from.
         distributed: whether its workers can run in separate processes.
+        images_on_host: whether it takes images that are not on its device.
     """
 
     images_per_step: int
-    distributed = False
+    distributed = images_on_host = False
 
     def __init__(self, experiment: Resolved, shape: Shape, context: Context) -> None:
         self.experiment, self.shape = experiment, shape
-        self.device = context.images.device
+        self.device = context.device or context.images.device
         self.rngs: list[torch.Generator] = []
         labels = context.classes(shape)
         proportions = () if labels is None else shares(labels, shape.classes, experiment.labels)

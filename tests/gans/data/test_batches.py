@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from gans import seeds
-from gans.data.batches import Batches
+from gans.data.batches import Batches, HostBatches
 
 N = 23
 
@@ -45,6 +45,17 @@ def test_batches_are_those_images_in_minus_one_to_one(images: torch.Tensor) -> N
     assert found.shape == (7, 1, 2, 2)
     expected = (levels / 255 * 2 - 1)[:, None, None, None].expand(7, 1, 2, 2)
     assert torch.allclose(found.double(), expected, atol=1e-6)
+
+
+def test_batches_of_images_on_the_host_are_the_same_stream(images: torch.Tensor) -> None:
+    """Across epochs, after a jump to another position, and with labels."""
+    labels, device = torch.arange(N) % 3, torch.device("cpu")
+    plain, host = Batches(images, 5, labels=labels), HostBatches(images, 5, labels, device, count=8)
+    for position in [*range(0, 6 * N, 8), 16, 24, 1000, 1008]:
+        expected, found = (batches.of(batches.indices(position, 8)) for batches in (plain, host))
+        assert torch.equal(found.images, expected.images) and torch.equal(found.labels, expected.labels)
+        assert len(host.ahead) == 3  # this step's and two further ones
+    assert HostBatches(images, 5, None, device, count=8).of(torch.arange(2)).labels is None
 
 
 def test_seeds_and_labels_give_other_orders(images: torch.Tensor) -> None:

@@ -11,6 +11,7 @@ from string import ascii_lowercase
 from urllib.error import URLError
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -229,6 +230,14 @@ def test_real_mnist():
     assert torch.bincount(loaded.train_labels).tolist() == [
         *(5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949)
     ]
+
+
+def test_memory_is_checked_before_a_set_is_read(monkeypatch):
+    memory = psutil.virtual_memory()._replace(available=2 * 108_000 * 3 * 96 * 96 - 1)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+    monkeypatch.setattr(torchvision_datasets, "STL10", lambda *args, **options: pytest.fail("was read"))
+    says = "STL-10 (unlabeled): 108,000 images of 96 x 96 need 6.0 GB of memory, 6.0 GB are free"
+    assert says in refusal("stl10-unlabeled")
 
 
 def offline(*args, **options):

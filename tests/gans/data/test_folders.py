@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import socket
 import struct
 import tarfile
@@ -16,7 +17,6 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 import torch
 from PIL import Image
@@ -304,10 +304,11 @@ def test_damaged_headers_and_members_are_refused(tree, tmp_path):
     assert "damaged" in refusal(f"folder:{path}")
 
 
-def test_more_images_than_memory(tree, monkeypatch):
-    memory = psutil.virtual_memory()._replace(available=2 * 30 * 3 * 64 * 64 - 1)
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
-    assert "ask for a smaller resolution" in refusal(f"folder:{tree}", resolution=64)
+def test_more_images_than_disk_space(tree, monkeypatch):
+    usage = shutil.disk_usage(tree)._replace(free=30 * 3 * 64 * 64)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    says = "30 images of 64 x 64 need 0.0 GB of disk space in"
+    assert says in refusal(f"folder:{tree}", resolution=64)
     assert load_folder(tree, resolution=32).resolution == 32
 
 
@@ -380,8 +381,9 @@ def test_orientation_is_applied(tmp_path):
 
 def test_second_load_decodes_nothing(tree, root, monkeypatch):
     first = load_folder(tree)
-    (file,) = (root / "cache").iterdir()
-    assert file.stat().st_mode & 0o777 == 0o644
+    files = sorted((root / "cache").iterdir())
+    assert [file.suffix for file in files] == [".images", ".safetensors"]
+    assert [file.stat().st_mode & 0o777 for file in files] == [0o644] * 2
     monkeypatch.setattr(folders, "_decode_folder", lambda *args: pytest.fail("decoded again"))
     second = load_afresh(tree)
     assert torch.equal(first.train, second.train) and torch.equal(first.test_labels, second.test_labels)
@@ -389,10 +391,19 @@ def test_second_load_decodes_nothing(tree, root, monkeypatch):
         assert getattr(first, key) == getattr(second, key)
 
 
+def test_damaged_cache_is_decoded_again(tree, root, caplog):
+    first = load_folder(tree)
+    (pixels,) = (root / "cache").glob("*.images")
+    pixels.write_bytes(bytes(pixels.stat().st_size))
+    again = load_afresh(tree)
+    assert again.hash == first.hash and again.train.any()
+    assert "is damaged; the images are decoded again" in caplog.text
+
+
 def test_cache_falls_back_to_the_user_then_to_none(tree, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     first = load_folder(tree, root=tmp_path / "file")
-    assert len(list((tmp_path / "user-cache/gans").iterdir())) == 1
+    assert len(list((tmp_path / "user-cache/gans").iterdir())) == 2
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert load_afresh(tree, root=tmp_path / "file").hash == first.hash
 
@@ -400,7 +411,7 @@ def test_cache_falls_back_to_the_user_then_to_none(tree, tmp_path, monkeypatch):
 def test_memory_and_cache_follow_the_files_and_the_resolution(tree, root):
     first = load_folder(tree)
     assert load_folder(tree, resolution=64) is not first
-    assert len(list((root / "cache").iterdir())) == 2
+    assert len(list((root / "cache").iterdir())) == 4
     assert load_folder(tree) is first
     image = tree / "a/1.png"
     another = image.with_name("another.png")
