@@ -14,7 +14,7 @@ import sys
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -96,6 +96,7 @@ class Registry(Mapping[str, Any]):
     entries: dict[str, str]  # `package.module:Name` by key
     instance: str = ""  # the class, `package.module:Name`, that a part is an instance of
     subclass: str = ""  # or a subclass; without both it is a function
+    optional: Mapping[str, str] = field(default_factory=dict)  # further ones, used only where they are named
 
     def __getitem__(self, name: str) -> Any:
         """The part of this name, imported; an InputError if there is none or it is something else."""
@@ -141,7 +142,8 @@ class Registry(Mapping[str, Any]):
         """`package.module:Name` of a part, allowed or not; None if there is none of this name."""
         if not isinstance(name, str):
             return None
-        return self.entries.get(name) or (name if PLUGIN.fullmatch(name) else installed(self.group).get(name))
+        own = self.entries.get(name) or self.optional.get(name)
+        return own or (name if PLUGIN.fullmatch(name) else installed(self.group).get(name))
 
     def names(self) -> list[str]:
         """All parts by name: this repository's own, then those of installed packages."""
@@ -151,7 +153,7 @@ class Registry(Mapping[str, Any]):
         """`package.module:Name` of a part; an InputError if there is none, or the user did not allow it."""
         found = self.find(name)
         if found is None:
-            raise unknown(self.kind, name, self.names())
+            raise unknown(self.kind, name, [*self.names(), *self.optional])
         module = found.partition(":")[0]
         if found == name and not {name, module} & set(allowed()):
             raise NotAllowed(
@@ -321,4 +323,9 @@ METRICS = Registry(
         "classification-accuracy": "gans.fidelity.metrics.classification_accuracy:CLASSIFICATION_ACCURACY",
     },
     instance="gans.fidelity.metric:Metric",
+    optional={
+        "authpct": "gans.fidelity.metrics.neighbours:AUTHENTICITY",
+        "vendi": "gans.fidelity.metrics.vendi:VENDI",
+        "sliced-wasserstein": "gans.fidelity.metrics.sliced:SLICED_WASSERSTEIN",
+    },
 )

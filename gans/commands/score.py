@@ -58,7 +58,10 @@ class Score:
         Path | None, option("write the reference's statistics to an .npz; without IMAGES, only that")
     ] = None
     extractor: Annotated[str, option("auto: the data set's own, or inception, or cifar10-resized")] = "auto"
-    metric: Annotated[tuple[str, ...], option("further metrics, as package.module:Name", metavar="NAME")] = ()
+    metric: Annotated[
+        tuple[str, ...],
+        option("further metrics: authpct, vendi, sliced-wasserstein or package.module:Name", metavar="NAME"),
+    ] = ()
     count: Annotated[
         int | None, option(f"images to draw from a generator; default: {COUNT:,}", least=1, most=10**6)
     ] = None

@@ -1,4 +1,4 @@
-"""Metrics of nearest neighbours among features: precision, recall, density, coverage, memorisation.
+"""Metrics of nearest neighbours among features: precision, recall, density, coverage, memorisation, authenticity.
 
 The first four come from one matrix of distances. torch-fidelity has only the first two and keeps no counts per
 image, which the errors need; both equal its own to the last digit. All is computed on the features' device.
@@ -45,11 +45,16 @@ def nearest(points: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat([part.values for part in parts]), torch.cat([part.indices for part in parts])
 
 
-def radii(points: Tensor, *neighbours: int) -> list[Tensor]:
-    """For each number k, the distance (n,) from every point to the k-th nearest of the others."""
-    most = min(max(neighbours), len(points) - 1)
+def radii(points: Tensor, *neighbours: int, among: Tensor | None = None) -> list[Tensor]:
+    """For each number k, the distance (n,) from every point to the k-th nearest of the others.
+
+    `among` are all points, if `points` are some of them.
+    """
+    all_points = points if among is None else among
+    most = min(max(neighbours), len(all_points) - 1)
     parts = [
-        torch.cdist(part, points).topk(most + 1, largest=False, sorted=True).values for part in points.split(ROWS)
+        torch.cdist(part, all_points).topk(most + 1, largest=False, sorted=True).values
+        for part in points.split(ROWS)
     ]
     distances = torch.cat(parts)  # the first column is the point itself
     return [distances[:, min(k, most)] for k in neighbours]
@@ -126,9 +131,22 @@ def closer(generated: Tensor, held_out: Tensor) -> Measured:
     return mean((farther + ties / 2) / len(ordered))
 
 
+def nearest_real(compared: Comparison) -> tuple[Tensor, Tensor]:
+    """`nearest`, of the generated images among the real ones."""
+    return compared.once(lambda: nearest(compared.generated.features, compared.real.features), "nearest")
+
+
 def memorisation(compared: Comparison) -> Measured:
-    distances, _ = nearest(compared.generated.features, compared.real.features)
-    return closer(distances, compared.real.held_out)
+    return closer(nearest_real(compared)[0], compared.real.held_out)
+
+
+def authenticity(compared: Comparison) -> Measured:
+    """A generated image is authentic if its nearest training image has another one that is nearer."""
+    distances, indices = nearest_real(compared)
+    chosen, place = indices.unique(return_inverse=True)
+    (own,) = radii(compared.real.features[chosen], 1, among=compared.real.features)
+    share = mean((own[place] < distances).double())
+    return Measured(100 * share.value, 100 * share.error)
 
 
 def among(name: str, meaning: str, scale: Scale) -> Metric:
@@ -146,4 +164,12 @@ MEMORISATION = Metric(
     "probability of being closer to the training images than held-out ones; copies: 1",
     memorisation,
     scale="share",
+)
+# Alaa et al. 2022 (2102.08921)
+AUTHENTICITY = Metric(
+    "authpct",
+    "↑",
+    "percentage of images that are no near copies: their training image has a nearer neighbour",
+    authenticity,
+    scale="ratio",
 )

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 from scipy.linalg import sqrtm
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
 from sklearn.metrics.pairwise import polynomial_kernel
 
 from gans.fidelity import require
@@ -15,6 +17,7 @@ from gans.fidelity.metric import label_of
 from gans.fidelity.metrics import frechet, kernel
 from gans.fidelity.metrics.classes import variation
 from gans.fidelity.scorer import measured
+from gans.registry import METRICS
 from tests.conftest import single_thread
 
 
@@ -35,9 +38,8 @@ def as_real(features: torch.Tensor, held_out: torch.Tensor | None = None, **know
 def scores(generated: Features, real: Real) -> dict[str, float]:
     """All metrics in the features of `digits`; the class distance only where the classes are known."""
     extractor = require("digits")
-    known = {
-        name: one for name, one in extractor.metrics().items() if real.classes is not None or "class" not in name
-    }
+    metrics = extractor.metrics(METRICS.optional).items()
+    known = {name: one for name, one in metrics if real.classes is not None or "class" not in name}
     return measured(Comparison(generated, real, extractor.subset_size(len(generated), len(real))), known)
 
 
@@ -65,6 +67,31 @@ def test_kernel_distance_equals_scikit_learns_cubic_kernel(pair):
     found = scores(Features(generated, torch.zeros(n, 10)), as_real(real))
     assert found["kd_digits"] == pytest.approx(expected, rel=1e-4)
     assert found["kd_digits_std"] == pytest.approx(0, abs=1e-3)
+
+
+def test_metrics_that_are_named_equal_their_definitions(pair):
+    """Authenticity and the Vendi score on whole matrices; the sliced distance by SciPy, line by line."""
+    generated, real = (features.double().numpy() for features in pair)
+    found = scores(Features(pair[0], torch.zeros(120, 10)), as_real(pair[1]))
+    assert list(METRICS.optional) == ["authpct", "vendi", "sliced-wasserstein"]
+    assert not {"authpct_digits", "vendi_digits", "sw_digits"} & set(require("digits").metrics())
+    between, within = cdist(real, generated), cdist(real, real)
+    np.fill_diagonal(within, np.inf)
+    authentic = within.min(0)[between.argmin(0)] < between.min(0)
+    assert found["authpct_digits"] == pytest.approx(100 * authentic.mean())
+    unit = generated / np.linalg.norm(generated, axis=1, keepdims=True)
+    values = np.linalg.eigvalsh(unit @ unit.T / len(unit))
+    entropy = -sum(value * np.log(value) for value in values if value > 1e-12)
+    assert found["vendi_digits"] == pytest.approx(np.exp(entropy), rel=1e-6)
+    rng = torch.Generator().manual_seed(2020)
+    lines = torch.randn(1000, 6, generator=rng, dtype=torch.float64).numpy()
+    lines /= np.linalg.norm(lines, axis=1, keepdims=True)
+    order = torch.randperm(150, generator=torch.Generator().manual_seed(2020))[:120].numpy()
+    squares = []
+    for line in lines[:, :, None]:
+        costs = ((generated @ line) - (real[order] @ line).T) ** 2
+        squares.append(costs[linear_sum_assignment(costs)].mean())
+    assert found["sw_digits"] == pytest.approx(np.mean(squares) ** 0.5, rel=1e-6)
 
 
 def test_class_distance_is_the_total_variation_distance():
@@ -109,7 +136,7 @@ def repeated(one_thread_for_all) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", list(require("digits").metrics()))
+@pytest.mark.parametrize("name", list(require("digits").metrics(METRICS.optional)))
 def test_standard_errors_equal_the_spread_over_fresh_draws(name, repeated):
     """The spread over 100 draws is itself known to 7 %.
 
