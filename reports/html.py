@@ -10,6 +10,7 @@ from markdown_it import MarkdownIt
 
 LIMIT = 10 * 2**20  # bytes of the pictures within a file, the smallest first; others are read from its folder
 TYPES = {".png": "image/png", ".gif": "image/gif"}
+COST = "<h2>Cost</h2>"
 STYLE = """
 body { font: 15px/1.5 sans-serif; max-width: 75rem; margin: 1rem auto; padding: 0 1rem; color: #222; }
 table { border-collapse: collapse; display: block; overflow-x: auto; margin: 1rem 0; }
@@ -21,9 +22,12 @@ nav a { margin-right: 1rem; white-space: nowrap; }
 """
 
 
-def standalone(page: Path) -> str:
-    """The markdown page as HTML, with embedded pictures up to `LIMIT`; links to other files become text."""
-    html = document(page.read_text(encoding="utf-8"))
+def standalone(page: Path, viewer: str = "") -> str:
+    """The markdown page as HTML, with embedded pictures up to `LIMIT`; links to other files become text.
+
+    `viewer` is HTML that only this file has, in front of its section on cost.
+    """
+    html = document(page.read_text(encoding="utf-8"), viewer)
     sizes = {file: (page.parent / file).stat().st_size for file in re.findall(r'src="([^":/]+)"', html)}
     files = sorted(sizes, key=sizes.__getitem__)
     for file, total in zip(files, accumulate(sizes[file] for file in files), strict=True):
@@ -32,7 +36,7 @@ def standalone(page: Path) -> str:
     return re.sub(r'<a href="(?!#|https?:)[^"]*">(.*?)</a>', r"\1", html, flags=re.DOTALL)
 
 
-def document(text: str) -> str:
+def document(text: str, viewer: str = "") -> str:
     """Markdown as an HTML page; links and sources of pictures stay as they are."""
     markdown = MarkdownIt("commonmark").enable("table")
     for kind in ("html_block", "html_inline"):
@@ -40,7 +44,7 @@ def document(text: str) -> str:
     title = escape(text.splitlines()[0].lstrip("# "))
     phone = '<meta name="viewport" content="width=device-width, initial-scale=1">'
     head = f'<meta charset="utf-8">{phone}<title>{title}</title><style>{STYLE}</style>'
-    body = with_contents(markdown.render(text))
+    body = with_contents(markdown.render(text).replace(COST, viewer + COST, 1))
     return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n{body}</body></html>\n'
 
 

@@ -23,6 +23,7 @@ from reports.numbers import images
 from reports.results import Board, Results, left_out, selected_cells
 from reports.sheet import FOLDER, Sheet, markdown
 from reports.standing import Standing, pair_table
+from reports.viewer import viewer
 
 RANKED: dict[str, Callable[[Standing], Picture | None]] = {"leaders": leaders.leaders, "pairs": leaders.matrix}
 PICTURES: dict[str, Callable[[Results, Board], Picture | None]] = {
@@ -60,11 +61,14 @@ def render(everything: Results, folder: Path) -> Path:
     for pattern in (FILM.format("*"), *(f"{kind}-*.png" for kind in (*RANKED, *PICTURES))):
         for old in set(folder.glob(pattern)) - kept:
             old.unlink()
-    plan, holes = results.plan, tables.holes(results)
+    plan, holes, look_through = results.plan, tables.holes(results), ""
+    with decorating(folder / WHOLE):
+        look_through = viewer(results)
     page = publish(
         folder,
         "reports",
         "report.md.j2",
+        look_through,
         plan=plan,
         budget=FRACTIONS.get(plan.budget, f"{plan.budget:g} times"),
         boards=parts,
@@ -153,15 +157,18 @@ def write_new(root: Path, name: str, template: str, figure: Figure, **values: An
     return page
 
 
-def publish(folder: Path, package: str, template: str, **values: Any) -> Path:
-    """Write a page from a template of a package, its tables, and all as one HTML file; returns the page."""
+def publish(folder: Path, package: str, template: str, look_through: str = "", **values: Any) -> Path:
+    """Write a page from a template of a package, its tables, and all as one HTML file; returns the page.
+
+    `look_through` is the viewer of that file.
+    """
     sheet, page = Sheet(), folder / PAGE
     made = environment(package)
     made.globals |= {"table": sheet.table, "thousands": lambda kimg: images(1000 * kimg)}
     text = made.get_template(template).render(**values)
     write_text(page, re.sub(r"\n{3,}", "\n\n", text))
     sheet.write(folder)
-    write_text(folder / WHOLE, standalone(page))
+    write_text(folder / WHOLE, standalone(page, look_through))
     return page
 
 

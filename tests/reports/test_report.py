@@ -1,6 +1,7 @@
 """Reports from a small store with known numbers."""
 
 import base64
+import io
 import json
 import math
 import re
@@ -24,10 +25,10 @@ from scipy import stats
 from gans.commands.main import main
 from gans.config import PROTOCOL_VERSION
 from gans.errors import InputError
-from gans.pictures import grids
+from gans.pictures import film, grids
 from gans.runs.run import Run
 from gans.runs.store import Store, Tracked
-from reports import html, published, report, sheet, tables
+from reports import figures, html, published, report, sheet, tables, viewer
 from reports.results import Board, Results, left_out, load, selected_cells
 from reports.standing import Standing
 from tests.recorded import recorded
@@ -423,9 +424,9 @@ def test_page_names_no_run_no_path_and_all_its_pictures(page, runs, folder):
         assert film.n_frames == 4  # at 0, 3, 5 and 10 thousand images; mdgan never ran
 
 
-def test_the_page_as_one_file_holds_its_tables_and_pictures(page):
+def test_the_page_as_one_file_holds_its_tables_and_pictures(page, results):
     text = html.standalone(page)
-    assert (page.parent / "report.html").read_text() == text
+    assert (page.parent / "report.html").read_text() == html.standalone(page, viewer.viewer(results))
     assert text.count("<table>") == page.read_text().count("\n| :--")
     assert "<td" in text
     assert "**" not in text.split("<body>")[1].split("data:")[0]
@@ -433,6 +434,23 @@ def test_the_page_as_one_file_holds_its_tables_and_pictures(page):
         content = base64.b64encode((page.parent / name).read_bytes()).decode()
         assert f'src="data:image/{name[-3:]};base64,{content}"' in text
     assert not re.search(r'(src|href)="(?!data:|#|https:)', text)
+
+
+def test_the_one_file_shows_the_grids_of_every_model_seed_and_moment(page, results, monkeypatch):
+    (text,) = re.findall("^const cells = (.*);$", (page.parent / "report.html").read_text(), re.MULTILINE)
+    cells = {tuple(cell["names"]): dict(cell["moments"]) for cell in json.loads(text)}
+    assert cells.keys() >= {("scikit-learn digits", model, f"seed {seed}") for model, seed in SCORES}
+    moments = cells["scikit-learn digits", "sagan|x", "seed 1"]
+    times = [f"after {count} images" for count in ("0", "3,000", "5,000", "10,000")]
+    assert list(moments) == [*times, "chosen checkpoint"]
+    identity = results.cells.set_index(["model", "seed"])["identity"]["sagan|x", 1]
+    path = film.grids(results.pictures(identity))[0.0]
+    content = base64.b64decode(moments["after 0 images"].removeprefix("data:image/png;base64,"))
+    with Image.open(io.BytesIO(content)) as shown:
+        side = figures.resolution(results.on(results.boards[0]))
+        assert shown.getpixel((1, 1)) == grids.tiles(path, side)[0].getpixel((0, 0))
+    monkeypatch.setattr(viewer, "LIMIT", 100)
+    assert viewer.viewer(results) == ""
 
 
 def test_every_table_is_kept_as_csv_and_latex(page):
