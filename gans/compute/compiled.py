@@ -1,4 +1,9 @@
-"""Networks through torch.compile: fewer and larger kernels in a recorded step, for a minute of compiling."""
+"""Networks through torch.compile: fewer and larger kernels in a recorded step, for a minute of compiling.
+
+Off by default. On an H200 it made sagan's step 1.6 times as fast (5.57 to 3.44 ms) and, by older code, dcgan's
+1.16 times; gan, dcgan and dcgan-nobn by today's code are not measured on a GPU. On a CPU they took 1.1 to 1.4
+times as long.
+"""
 
 from __future__ import annotations
 
