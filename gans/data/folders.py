@@ -28,7 +28,7 @@ from gans.data.images import ImageData, fit, planes, smallest_resolution
 from gans.data.listing import UNKNOWN, UNREADABLE, LeftOut
 from gans.data.packed import CLS, File
 from gans.errors import InputError, first_line
-from gans.files import expand, user_cache
+from gans.files import cache_read, cache_write, expand, user_cache
 from gans.registry import FOLDER, HUB, folder
 
 log = logging.getLogger("gans")
@@ -73,20 +73,35 @@ def load_folder(name: str, root: Path, resolution: int | None) -> ImageData:
 def cached_folder(name: str, path: Path, fingerprint: tuple, root: Path, resolution: int | None) -> ImageData:
     """`load_folder` for files with a known fingerprint; `cached_folder.cache_clear` empties the memory."""
     title = re.sub(r"(\.tar)?\.(zip|tar|t?gz|t?xz|t?bz2?|parquet|npz|npy)$", "", path.name, flags=re.IGNORECASE)
-    key = [CACHE_VERSION, PIL.__version__, str(path), resolution, *fingerprint, *folder(name)[1].items()]
-    file = f"{title}-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}.images"
-    files = [place / file for place in (root / "cache", user_cache())]
-    if cached := stored.read(files):
-        images, labels, about = cached
-        train, test = images.split(about.pop("splits"))
-        values: dict[str, Any] = {"train_labels": None, "test_labels": None, **labels}
-        values |= {key: _tuples(value) for key, value in about.items()}
-        data = ImageData(name, title, train, test, **values)
-    else:
-        data = _decode_folder(name, title, path, resolution, files)
+    key = [CACHE_VERSION, PIL.__version__, str(path), *fingerprint, *folder(name)[1].items()]
+    stem = f"{title}-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}"
+    defaults = [place / f"{stem}.safetensors" for place in (root / "cache", user_cache())]
+
+    def places(side: int) -> list[Path]:
+        return [file.with_name(f"{stem}-{side}.images") for file in defaults]
+
+    if resolution is None and (default := cache_read(defaults, "the images are decoded again")):
+        return cached_folder(name, path, fingerprint, root, default[1]["side"])
+    data = _kept(name, title, places(resolution)) if resolution else None
+    if data is None:
+        data = _decode_folder(name, title, path, resolution, places)
+        data = _kept(name, title, places(data.resolution)) or data  # whose pages the hash has read into memory
+    if resolution is None:
+        cache_write(defaults, {}, {"side": data.resolution})
     for line in data.about:
         say(f"{name}: {line}")
     return data
+
+
+def _kept(name: str, title: str, places: Sequence[Path]) -> ImageData | None:
+    """The images and all about them in the first undamaged cache."""
+    if not (cached := stored.read(places)):
+        return None
+    images, labels, about = cached
+    train, test = images.split(about.pop("splits"))
+    values: dict[str, Any] = {"train_labels": None, "test_labels": None, **labels}
+    values |= {key: _tuples(value) for key, value in about.items()}
+    return ImageData(name, title, train, test, **values)
 
 
 @functools.cache
@@ -110,10 +125,12 @@ def _fingerprint(path: Path) -> tuple:
     return status.st_size, status.st_mtime_ns
 
 
-def _decode_folder(name: str, title: str, path: Path, resolution: int | None, places: Sequence[Path]) -> ImageData:
+def _decode_folder(
+    name: str, title: str, path: Path, resolution: int | None, places: Callable[[int], Sequence[Path]]
+) -> ImageData:
     """Passes over the headers, which decide on size, channels and splits, and over the pixels.
 
-    Pixels are written to the first of `places` in their final order; again, if some turn out to be damaged.
+    Pixels are written to the first of the `places` for their side, in final order; again, if some are damaged.
     """
     left: LeftOut = {}
     settings = folder(name)[1]
@@ -135,7 +152,7 @@ def _decode_folder(name: str, title: str, path: Path, resolution: int | None, pl
             used = [*found.train, *found.test]
             changes: dict[str, list[str]] = {}
             rows = functools.partial(_rows, path, files, decode, left, used, changes)
-            images, place = stored.write(name, places, (len(used), channels, side, side), rows)
+            images, place = stored.write(name, places(side), (len(used), channels, side, side), rows)
             if not (damaged := {*used} - changes.keys()):
                 break
             headers = {file: header for file, header in headers.items() if file not in damaged}

@@ -382,10 +382,11 @@ def test_orientation_is_applied(tmp_path):
 def test_second_load_decodes_nothing(tree, root, monkeypatch):
     first = load_folder(tree)
     files = sorted((root / "cache").iterdir())
-    assert [file.suffix for file in files] == [".images", ".safetensors"]
-    assert [file.stat().st_mode & 0o777 for file in files] == [0o644] * 2
+    assert [file.suffix for file in files] == [".images", ".safetensors", ".safetensors"]
+    assert [file.stat().st_mode & 0o777 for file in files] == [0o644] * 3
     monkeypatch.setattr(folders, "_decode_folder", lambda *args: pytest.fail("decoded again"))
     second = load_afresh(tree)
+    assert load_folder(tree, resolution=32) is second
     assert torch.equal(first.train, second.train) and torch.equal(first.test_labels, second.test_labels)
     for key in ("hash", "classes", "title", "sizes", "understood"):
         assert getattr(first, key) == getattr(second, key)
@@ -403,7 +404,7 @@ def test_damaged_cache_is_decoded_again(tree, root, caplog):
 def test_cache_falls_back_to_the_user_then_to_none(tree, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     first = load_folder(tree, root=tmp_path / "file")
-    assert len(list((tmp_path / "user-cache/gans").iterdir())) == 2
+    assert len(list((tmp_path / "user-cache/gans").iterdir())) == 3
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert load_afresh(tree, root=tmp_path / "file").hash == first.hash
 
@@ -411,7 +412,7 @@ def test_cache_falls_back_to_the_user_then_to_none(tree, tmp_path, monkeypatch):
 def test_memory_and_cache_follow_the_files_and_the_resolution(tree, root):
     first = load_folder(tree)
     assert load_folder(tree, resolution=64) is not first
-    assert len(list((root / "cache").iterdir())) == 4
+    assert len(list((root / "cache").iterdir())) == 5
     assert load_folder(tree) is first
     image = tree / "a/1.png"
     another = image.with_name("another.png")
