@@ -40,6 +40,7 @@ class MatrixFile(Settings):
     conclusion: str = Field(
         "", description="what the figures of the report show, written after the run, in markdown"
     )
+    first_picture: Literal["leaders", "curves"] = Field("leaders", description="the report's first picture")
     workers: Where = Field("local", description="where MD-GAN's workers run; a model's workers = ... overrides it")
     seeds: tuple[Seed, ...] = Field((0,), min_length=1, strict=False, description="training seeds")
     time_limit_minutes: float = Field(600.0, gt=0, le=525_600, description="time limit of a cell")

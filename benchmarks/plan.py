@@ -219,6 +219,7 @@ class MatrixPlan:
             **self.about(),
             # what a shipped file concludes is about the page that ships: `gans publish` puts it there
             "conclusion": "" if self.matrix.given == self.matrix.name else self.matrix.file.conclusion.strip(),
+            "first_picture": self.matrix.file.first_picture,
             "cells": [
                 {
                     "name": p.cell.name,

@@ -80,6 +80,7 @@ class Plan(BaseModel):
     data: list[str] = []  # what is to be known of folders
     extractors: list[str] = []  # cards of the classifiers
     conclusion: str = ""
+    first_picture: str = "leaders"
     cells: list[PlannedCell]
     floors: list[PlannedFloor] = []
 

@@ -46,6 +46,7 @@ SCORES = {
     ("sagan|x", 1): 20.0,
 }
 UNTRAINED = 600.0
+PICTURE = r"!\[[^\n]*\]\(([^)]*)\)"  # its file, in markdown
 KIMG = 10
 
 
@@ -379,6 +380,14 @@ def test_page_says_what_the_scores_are(page):
     assert "| scikit-learn digits | train split, 1,437 images | 1,000 | 0.5 |" in text
     assert "| dcgan | **11.7 (5.2 to 26.4)** | — | 2 of 3 | 20.0 |" in text
     assert "make bench MATRIX=digits" in text
+
+
+def test_curves_may_be_the_first_picture(results, page, tmp_path):
+    assert re.findall(PICTURE, page.read_text())[0].startswith("leaders")
+    plan = results.plan.model_copy(update={"first_picture": "curves"})
+    text = report.write(replace(results, plan=plan), MATRIX, tmp_path).read_text()
+    pictures = re.findall(PICTURE, text)
+    assert pictures[0].startswith("curves") and len({*pictures}) == len(pictures)
 
 
 def test_the_first_screen_is_a_sentence_a_table_and_a_picture(page):
