@@ -76,6 +76,10 @@ def exit_code(command: Callable[[], int]) -> int:
     except BrokenPipeError:  # the reader of the output, `head` for one, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # drop the rest of the output
         return 128 + signal.SIGPIPE
+    except NotImplementedError as error:
+        if "MPS" not in str(error):
+            raise
+        message = f"{first_line(error)}; this needs another device: --device cpu"
     except OSError as error:  # no permission, no space left, ...
         remedy = "; free some space; the same command then resumes" if error.errno in FULL else ""
         message = f"{error.filename or 'file'}: {error.strerror or error}{remedy}"

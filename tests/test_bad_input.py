@@ -68,7 +68,7 @@ NAMES = [
     row("gans train gan nosuch", "unknown data set"),
     row("gans train gan folder:none", "does not exist"),
     row("gans train gan folder:caf\udce9", "is not UTF-8; rename the folder"),
-    row("gans train gan --device mps", "unknown device"),
+    row("gans train gan --device mps", "'mps' is not on this machine"),
     row("gans train gan --set batch", "KEY=VALUE"),
     row("gans train gan --set bacth=8", "did you mean 'batch'?"),
     row("gans train gan --set 'a b=1'", "not a key"),

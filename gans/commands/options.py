@@ -72,8 +72,8 @@ def number(kind: Any, tokens: Any) -> Any:
 
 def check_device(name: str) -> str:
     """The name of a device, which this machine need not have: to ask torch would take seconds."""
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
-        raise InputError(f"unknown device '{name}'; take auto, cpu, cuda or cuda:0")
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
+        raise InputError(f"unknown device '{name}'; take auto, cpu, mps, cuda or cuda:0")
     return name
 
 
@@ -95,7 +95,7 @@ def check_dataset(name: str) -> str:
     return name
 
 
-Device = Annotated[str, option("auto, cpu, cuda or cuda:1", check=check_device)]
+Device = Annotated[str, option("auto, cpu, mps (Apple), cuda or cuda:1", check=check_device)]
 Graph = Annotated[
     bool | None, option("record training steps as CUDA graphs; default: on CUDA", negative="--no-graph")
 ]

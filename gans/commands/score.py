@@ -123,11 +123,12 @@ def compared(path: Path, options: Score, device: torch.device) -> Report:
 
 def against(path: Path, options: Score, device: torch.device) -> Report:
     """The images, scored by the metrics that need no more of the real ones than mean and covariance."""
+    from gans.compute import devices
     from gans.fidelity import require, statistics
     from gans.fidelity.scorer import score_against
     from gans.generate import load_generator
 
-    real = statistics.read(expand(options.reference), device)
+    real = statistics.read(expand(options.reference), devices.exact(device))
     if options.extractor != "auto" and not real.extractor_hash:
         real = replace(real, extractor=options.extractor)
     if options.metric or options.extractor not in ("auto", real.extractor):

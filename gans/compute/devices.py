@@ -33,7 +33,7 @@ RECORDING = threading.RLock()
 
 
 def resolve(name: str = "auto") -> torch.device:
-    """The device for `auto`, `cpu`, `cuda` or `cuda:1`; `auto` takes CUDA when there is one.
+    """The device for `auto`, `cpu`, `mps`, `cuda` or `cuda:1`; `auto` takes CUDA when there is one, else the CPU.
 
     Raises:
         InputError: no such device on this machine.
@@ -43,15 +43,22 @@ def resolve(name: str = "auto") -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise InputError(f"unknown device '{name}'; take auto, cpu, cuda or cuda:0") from None
-    if device.type not in ("cpu", "cuda"):
-        raise InputError(f"device '{name}' is not supported; take auto, cpu, cuda or cuda:0")
+        raise InputError(f"unknown device '{name}'; take auto, cpu, mps, cuda or cuda:0") from None
+    if device.type not in ("cpu", "mps", "cuda"):
+        raise InputError(f"device '{name}' is not supported; take auto, cpu, mps, cuda or cuda:0")
     if device.type == "cpu":
         return device
+    if device.type == "mps" and torch.backends.mps.is_available():
+        return torch.device("mps")
     index = device.index or 0
-    if index >= torch.cuda.device_count():
+    if device.type == "mps" or index >= torch.cuda.device_count():
         raise InputError(f"device '{name}' is not on this machine; take auto or cpu")
     return torch.device("cuda", index)
+
+
+def exact(device: torch.device) -> torch.device:
+    """Where float64 is computed for work on a device: scores are, and Apple's GPUs have none."""
+    return torch.device("cpu") if device.type == "mps" else device
 
 
 def gpus(name: str = "auto") -> list[int]:
@@ -61,7 +68,7 @@ def gpus(name: str = "auto") -> list[int]:
         InputError: no such device on this machine.
     """
     device = resolve(name)
-    if device.type == "cpu":
+    if device.type != "cuda":
         return []
     return [device.index] if ":" in name else list(range(torch.cuda.device_count()))
 
@@ -151,6 +158,8 @@ def wait(device: torch.device) -> None:
     """Return when the device has done what this thread queued; other cells on the GPU have other streams."""
     if device.type == "cuda":
         torch.cuda.current_stream(device).synchronize()
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
 class Streams:

@@ -57,13 +57,13 @@ def require(precision: Settled, device: torch.device) -> None:
     if precision == "tf32" and device.type != "cuda":
         raise InputError("precision = tf32 needs a CUDA device; use float32 or bf16 on a CPU")
     if precision == "bf16" and not has_bf16(device):
-        kind = "this GPU" if device.type == "cuda" else "this CPU"
+        kind = "this CPU" if device.type == "cpu" else "this GPU"
         raise InputError(f"precision = bf16: {kind} has no bfloat16 arithmetic and would be slower; use float32")
 
 
 def has_bf16(device: torch.device) -> bool:
     """Whether bfloat16 products are computed by the hardware."""
-    return is_ampere(device) if device.type == "cuda" else bfloat16.here()
+    return is_ampere(device) if device.type == "cuda" else device.type == "cpu" and bfloat16.here()
 
 
 def is_ampere(device: torch.device) -> bool:

@@ -16,7 +16,7 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from gans.compute import precision
+from gans.compute import devices, precision
 from gans.data.images import Split
 from gans.errors import InputError
 from gans.fidelity import statistics
@@ -79,6 +79,7 @@ class Scorer:
         batch: int | None = None,
         further: Iterable[str] = (),
     ):
+        device = devices.exact(device)
         self.data = data
         self.extractor = require(extractor)
         self.n = n
@@ -244,7 +245,7 @@ def extracted(extractor: Extractor, network: Any, images: Tensor, batch: int, de
 
 def score_against(real: Statistics, images: Tensor, device: torch.device) -> tuple[dict[str, Metric], Scores]:
     """The metrics of uint8 images (n, channels, side, side) that statistics suffice for, and their scores."""
-    extractor = require(real.extractor)
+    extractor, device = require(real.extractor), devices.exact(device)
     real.check(extractor)
     if len(images) < MINIMUM_IMAGES:
         raise InputError(f"scoring {len(images)} images; at least {MINIMUM_IMAGES} are needed")

@@ -60,7 +60,8 @@ class Labels:
     def __init__(self, shares: Sequence[float], device: torch.device | str = "cpu") -> None:
         # the sum of the shares up to each class; the last is 1
         bounds = torch.tensor(shares, dtype=torch.float64, device="cpu").cumsum(0)
-        self.bounds = (bounds / bounds[-1]).to(device)
+        kind = torch.float32 if torch.device(device).type == "mps" else bounds.dtype  # which has no float64
+        self.bounds = (bounds / bounds[-1]).to(device, kind)
 
     def draw(self, count: int, rng: torch.Generator) -> Tensor:
         """Classes int64 (count,) from a generator on the device; the first ones do not depend on `count`."""

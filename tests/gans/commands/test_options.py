@@ -191,7 +191,7 @@ def test_without_a_command_it_prints_help(gans):
          'Choose from: "halving", "median", "none". Did you mean "halving"?'),
         ("walk g --through 1:1 1:2",
          'Command "walk" parameter --through requires 3 positional arguments. Only got 2.'),
-        ("train gan --device cuad", "unknown device 'cuad'; take auto, cpu, cuda or cuda:0"),
+        ("train gan --device cuad", "unknown device 'cuad'; take auto, cpu, mps, cuda or cuda:0"),
         ("compare a", 'Command "compare" parameter --other requires an argument.'),
         ("bench --plugin a/b", "'a/b' is not the name of a module; write --plugin package.module"),
     ],

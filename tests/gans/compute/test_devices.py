@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 import torch
 
-from gans.compute import devices
-from gans.errors import InputError
+from gans.compute import devices, precision
+from gans.data import datasets
+from gans.errors import InputError, exit_code
+from gans.fidelity.scorer import Scorer
+from gans.registry import MODELS
 
 
 def test_auto_takes_cuda_if_there_is_one(monkeypatch):
@@ -23,6 +28,28 @@ def test_a_device_that_is_not_there_is_named(name, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(InputError, match=f"device '{name}'"):
         devices.resolve(name)
+
+
+def test_an_apple_gpu_trains_in_float32_and_scores_on_the_cpu(monkeypatch, capsys):
+    """As far as a machine without one can tell."""
+    with pytest.raises(InputError, match="device 'mps' is not on this machine"):
+        devices.resolve("mps")
+    monkeypatch.setattr(torch.backends.mps, "is_available", cache(lambda: True))
+    mps = devices.resolve("mps")
+    assert (mps, devices.gpus("mps"), devices.resolve("auto").type) == (torch.device("mps"), [], "cpu")
+    assert precision.resolve("auto", mps, MODELS["dcgan"]) == "float32"
+    with pytest.raises(InputError, match="bf16: this GPU has no bfloat16"):
+        precision.require("bf16", mps)
+    data = datasets.load("digits")
+    on_cpu = Scorer(data, "digits", 100, torch.device("cpu")).distance(data.train[:100])
+    assert Scorer(data, "digits", 100, mps).distance(data.train[:100]) == on_cpu
+
+    def lacking() -> int:
+        raise NotImplementedError("The operator 'aten::x' is not implemented for the MPS device.\nMore of it")
+
+    assert exit_code(lacking) == 2
+    said = "The operator 'aten::x' is not implemented for the MPS device.; this needs another device: --device cpu"
+    assert capsys.readouterr().err == f"error: {said}\n"
 
 
 @pytest.mark.gpu
