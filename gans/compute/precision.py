@@ -120,14 +120,6 @@ class InBF16(nn.Module):
         return output.to(self.output)
 
 
-def lowered(tensors: list[Tensor]) -> tuple[Tensor, ...]:
-    """The tensors in bfloat16, and their gradients in float32, each cast at once."""
-    copies = [torch.empty_like(tensor, dtype=torch.bfloat16) for tensor in tensors]
-    with torch.no_grad():
-        torch._foreach_copy_(copies, tensors)
-    return tuple(_Cast.apply(copies, *tensors))
-
-
 def stay_lowered(computing: nn.Module) -> None:
     """On a GPU, leave the pixels of a generator in the type that they have, for a discriminator that takes it."""
     if isinstance(computing, InBF16) and computing.copies:

@@ -2,17 +2,17 @@
 
 Initial vectors, random numbers, buffers and arithmetic are those of torch.nn.utils.parametrizations.spectral_norm,
 to the bit. Two things torch's does not do: stay in the weight's own precision under autocast, and take the power
-iterations of all layers of a network at once (`iterate_ahead`). Taken one by one, they and their gradients are
+iterations of all layers of a network at once (`join_iterations`). Taken one by one, they and their gradients are
 half of the launches of a SAGAN step on a GPU.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import normalize
+from torch.nn.functional import normalize, pad
 from torch.nn.utils.parametrize import ParametrizationList, register_parametrization
 
 from gans.compute import precision
@@ -50,6 +50,7 @@ class SpectralNorm(nn.Module):
             self.iterate(matrix)
         self.lowered = lowered
         self.ahead: Tensor | None = None  # W / sigma of an iteration already taken, for the next use
+        self.places: Places | None = None  # of all weights of a network, at its first norm
 
     def forward(self, weight: Tensor) -> Tensor:
         if weight.is_meta:  # of shapes alone there are no products, which would import torch's compiler
@@ -77,55 +78,92 @@ class SpectralNorm(nn.Module):
         normalize(torch.mv(matrix.T, self._u), dim=0, eps=EPS, out=self._v)
 
 
+def join_iterations(network: nn.Module) -> None:
+    """Let a network on a GPU take the power iterations of all its layers at once, from now on."""
+    pairs = normalised(network)
+    if pairs and precision.by_launches(pairs[0][1].device):
+        # here, for the numbers depend on values: compiled code could not make them
+        pairs[0][0].places = placed([weight for _, weight in pairs])
+
+
+def normalised(network: nn.Module) -> list[tuple[SpectralNorm, Tensor]]:
+    """The spectral norms of a network's layers, with the weights that they divide."""
+    lists = (layer for layer in network.modules() if isinstance(layer, ParametrizationList))
+    return [(layer[0], layer.original) for layer in lists if isinstance(layer[0], SpectralNorm)]
+
+
 def iterate_ahead(network: nn.Module) -> None:
-    """The power iterations that the layers of a network are about to take, at once where that is faster.
+    """The power iterations that a network's layers are about to take, at once after `join_iterations`.
 
     For the start of a network's forward pass. Without it each layer iterates as it is used, to the same effect;
     so it is on a CPU, which gains nothing and would round differently.
     """
-    pairs = list(iterating(network))
-    if pairs and precision.by_launches(pairs[0][1].device):
-        iterate_together(pairs)
+    pairs = normalised(network)
+    places = pairs[0][0].places if pairs and network.training else None
+    if places is None:
+        return
+    norms, weights = zip(*pairs, strict=True)
+    for norm, quotient in zip(norms, _Quotients.apply(norms, places, *weights), strict=True):
+        norm.ahead = quotient
 
 
-def iterating(network: nn.Module) -> Iterator[tuple[SpectralNorm, Tensor]]:
-    """The spectral norms of a network that are in training mode, with the weights that they divide."""
-    for layer in network.modules():
-        if isinstance(layer, ParametrizationList) and isinstance(layer[0], SpectralNorm) and layer[0].training:
-            yield layer[0], layer.original
+class Places(NamedTuple):
+    """Where the elements of weights stand in their matrices (h, w).
+
+    n elements of all weights are one vector, row by row, within a row in the order of memory; all u are one vector
+    (sum of h,), all v are one (sum of w,). Numbers are int32.
+
+    Attributes:
+        heights, widths: of the matrices.
+        rows, columns: the places of each element's row in all u, and of its column in all v: (n,).
+        by_column: the elements column by column: (n,).
+        row_starts, column_starts: where each row, and then each column, begins, and n.
+        weight_starts: where each weight's rows begin, and their number.
+    """
+
+    heights: list[int]
+    widths: list[int]
+    rows: Tensor
+    columns: Tensor
+    by_column: Tensor
+    row_starts: Tensor
+    column_starts: Tensor
+    weight_starts: Tensor
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self  # constants
 
 
-def iterate_together(pairs: Sequence[tuple[SpectralNorm, Tensor]]) -> None:
-    """One power iteration of each norm on its weight: two products for each layer, nearly all else at once."""
-    kind = pairs[0][1].device.type
-    with torch.autocast(kind, enabled=False):
-        quotients = _Quotients.apply(list(estimated(pairs)), *(weight for _, weight in pairs))
-        for (norm, _), quotient in zip(pairs, quotients, strict=True):
-            norm.ahead = quotient
-    if torch.is_autocast_enabled(kind) and not torch.compiler.is_compiling():  # which joins casts to other code
-        norms = [norm for norm, _ in pairs if norm.lowered]
-        kept = [norm.ahead for norm in norms if norm.ahead is not None]
-        for norm, quotient in zip(norms, precision.lowered(kept) if norms else (), strict=True):
-            norm.ahead = quotient
+def placed(weights: Sequence[Tensor]) -> Places:
+    """The places of weights on their device."""
+    heights, widths = [len(weight) for weight in weights], [weight[0].numel() for weight in weights]
+    vectors = (torch.arange(sum(sizes)).split(sizes) for sizes in (heights, widths))
+    grids = zip(*(torch.meshgrid(*pair, indexing="ij") for pair in zip(*vectors, strict=True)), strict=True)
+    rows, columns = (
+        joined([grid.reshape(weight.shape) for grid, weight in zip(each, weights, strict=True)], weights)
+        for each in grids
+    )
+    counts = rows.bincount(), columns.bincount(), torch.tensor(heights)
+    numbers = [rows, columns, columns.argsort(stable=True), *(pad(count.cumsum(0), (1, 0)) for count in counts)]
+    return Places(heights, widths, *(each.to(weights[0].device, torch.int32) for each in numbers))
 
 
-@torch.no_grad()
-def estimated(pairs: Sequence[tuple[SpectralNorm, Tensor]]) -> Iterator[tuple[Tensor, ...]]:
-    """For each norm u (h,), v (w,) and sigma () after one iteration; the vectors are the norm's from now on."""
-    norms = [norm for norm, _ in pairs]
-    matrices = [weight.flatten(1) for _, weight in pairs]
-    us, _ = units([torch.mv(matrix, norm._v) for matrix, norm in zip(matrices, norms, strict=True)])
-    # u^T W v = |W^T u|, as v is W^T u at length 1: no third product
-    vs, sigmas = units([torch.mv(matrix.T, u) for matrix, u in zip(matrices, us, strict=True)])
-    torch._foreach_copy_([norm._u for norm in norms] + [norm._v for norm in norms], [*us, *vs])
-    return zip(us, vs, sigmas, strict=True)
+def joined(tensors: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
+    """All elements, one tensor after another, each in the order in memory of its weight."""
+    orders = [sorted(range(weight.ndim), key=weight.stride, reverse=True) for weight in weights]
+    return torch.cat([tensor.permute(order).flatten() for tensor, order in zip(tensors, orders, strict=True)])
 
 
-def units(vectors: list[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-    """The vectors (any,) at length 1, and the lengths () that they had, in as many launches as for one."""
-    lengths = torch._foreach_clamp_min(torch._foreach_norm(vectors), EPS)
-    sizes = [len(vector) for vector in vectors]
-    return (torch.cat(vectors) / spread(lengths, sizes)).split(sizes), lengths
+def parted(flat: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
+    """What `joined` joined, as views with the weights' shapes and orders in memory."""
+    parts = flat.split([weight.numel() for weight in weights])
+    return [part.as_strided(each.shape, each.stride()) for part, each in zip(parts, weights, strict=True)]
+
+
+def units(vectors: Tensor, sizes: list[int]) -> tuple[Tensor, Sequence[Tensor]]:
+    """Vectors of these sizes, one after another, at length 1, and the lengths () that they had."""
+    lengths = torch._foreach_clamp_min(torch._foreach_norm(vectors.split(sizes)), EPS)
+    return vectors / spread(lengths, sizes), lengths
 
 
 def spread(scalars: Sequence[Tensor], sizes: Sequence[int]) -> Tensor:
@@ -133,44 +171,41 @@ def spread(scalars: Sequence[Tensor], sizes: Sequence[int]) -> Tensor:
     return torch.cat([scalar.expand(size) for scalar, size in zip(scalars, sizes, strict=True)])
 
 
-def joined(tensors: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
-    """All elements, one tensor after another, each in the order in memory of its weight."""
-    orders = [sorted(range(weight.ndim), key=weight.stride, reverse=True) for weight in weights]
-    return torch.cat([each.permute(order).flatten() for each, order in zip(tensors, orders, strict=True)])
-
-
-def parted(flat: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """What `joined` joined, as views with the weights' shapes and orders in memory."""
-    parts = flat.split([weight.numel() for weight in weights])
-    return tuple(
-        part.as_strided(weight.shape, weight.stride(), part.storage_offset())
-        for part, weight in zip(parts, weights, strict=True)
-    )
+def summed(values: Tensor, starts: Tensor) -> Tensor:
+    """The sum from each start to the next one; torch's check of the starts would wait for the device."""
+    return torch.segment_reduce(values, "sum", offsets=starts, unsafe=True)
 
 
 class _Quotients(torch.autograd.Function):
-    """W / sigma of each layer, given u, v and sigma = u^T W v of each.
+    """W / sigma of each layer after a power iteration: algorithm 1 of Miyato et al. 2018 on all matrices at once.
 
-    With G the gradient in W / sigma, W has (G - <G, W / sigma> u v^T) / sigma: in Miyato et al. 2018 the analysis
-    of the gradient. What it does to all weights alike it does to all at once.
+    u = W v at length 1, v = W^T u at length 1, sigma = u^T W v. With G the gradient in W / sigma, W has
+    (G - <G, W / sigma> u v^T) / sigma: in the paper the analysis of the gradient.
     """
 
     @staticmethod
-    def forward(ctx: Any, estimates: Sequence[tuple[Tensor, ...]], *weights: Tensor) -> tuple[Tensor, ...]:
-        ctx.us, ctx.vs, sigmas = zip(*estimates, strict=True)
+    def forward(ctx: Any, norms: Sequence[SpectralNorm], places: Places, *weights: Tensor) -> tuple[Tensor, ...]:
+        flat, v = joined(weights, weights), torch.cat([norm._v for norm in norms])
+        u, _ = units(summed(flat * v.index_select(0, places.columns), places.row_starts), places.heights)
+        products = (flat * u.index_select(0, places.rows)).index_select(0, places.by_column)
+        # u^T W v = |W^T u|, as v is W^T u at length 1: no third product
+        v, sigmas = units(summed(products, places.column_starts), places.widths)
+        kept = [norm._u for norm in norms] + [norm._v for norm in norms]
+        torch._foreach_copy_(kept, [*u.split(places.heights), *v.split(places.widths)])
+        ctx.u, ctx.v, ctx.places, ctx.weights = u, v, places, [weight.detach() for weight in weights]
         ctx.divisors = spread(sigmas, [weight.numel() for weight in weights])
-        ctx.quotients = joined(weights, weights) / ctx.divisors
-        ctx.weights = [weight.detach() for weight in weights]  # for their shapes
-        return parted(ctx.quotients.detach(), weights)
+        ctx.quotients = flat / ctx.divisors
+        exact = parted(ctx.quotients.detach(), weights)
+        in_bf16 = torch.is_autocast_enabled(flat.device.type)
+        lowered = parted(ctx.quotients.bfloat16(), weights) if in_bf16 else exact
+        return tuple(low if norm.lowered else one for norm, one, low in zip(norms, exact, lowered, strict=True))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        slopes = joined(gradients, ctx.weights)
-        shares = [part.sum() for part in (slopes * ctx.quotients).split([w.numel() for w in ctx.weights])]
-        sizes = [len(u) for u in ctx.us]
-        rows = (spread(shares, sizes) * torch.cat(ctx.us)).split(sizes)
-        for slope, row, v in zip(parted(slopes, ctx.weights), rows, ctx.vs, strict=True):
-            columns = v.unflatten(0, (1, *slope.shape[1:]))
-            slope.addcmul_(row.unflatten(0, (-1, *[1] * (slope.ndim - 1))), columns, value=-1)
-        return None, *parted(slopes / ctx.divisors, ctx.weights)
+        slopes, places = joined(gradients, ctx.weights), ctx.places
+        shares = summed(summed(slopes * ctx.quotients, places.row_starts), places.weight_starts)
+        u = spread(shares.unbind(), places.heights) * ctx.u
+        rows, columns = u.index_select(0, places.rows), ctx.v.index_select(0, places.columns)
+        found = torch.addcmul(slopes, rows, columns, value=-1) / ctx.divisors
+        return None, None, *parted(found, ctx.weights)

@@ -27,6 +27,7 @@ from gans.errors import InputError
 from gans.models import build_generator
 from gans.models.inputs import GeneratorInput, Labels, shares
 from gans.models.layers import Shape
+from gans.models.spectral import join_iterations
 
 # Adam takes beta2 as a number, not from the device: a step is recorded again when it changes
 BETA2_STEPS = 20
@@ -233,6 +234,7 @@ class Trainable:
 
     def __init__(self, network: nn.Module, lr: float, experiment: Resolved) -> None:
         self.network = network
+        join_iterations(network)
         self.plain = precision.computing(network, experiment.precision)
         self.forward: Forward = self.plain
         self.parameters = list(network.parameters())

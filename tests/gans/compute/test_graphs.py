@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from gans import files, schema
+from gans.compute import precision
 from gans.compute.graphs import WARM_UP, Graph, ParallelStreams, StepRunner
 from gans.config import Resolved
 from gans.data.images import ImageData
@@ -218,6 +219,16 @@ def test_recorded_steps_are_plain_ones_also_across_checkpoints(case: str, tiny, 
         run(training, steps)
         run(plain, steps)
     assert_same_state(plain, training)
+
+
+@pytest.mark.parametrize("kind", ["float32", pytest.param("bf16", marks=pytest.mark.slow)])
+def test_power_iterations_of_all_layers_at_once_can_be_recorded(kind: str, tiny, blobs, monkeypatch) -> None:
+    """As on CUDA, with classes."""
+    monkeypatch.setattr(precision, "by_launches", lambda device: True)
+    made, recorder = tiny(CASES["projection"], batch=4, precision=kind), Strict()
+    data = blobs(n=60, classes=CLASSES)
+    assert_same(trained(made, data, StepRunner(recorder)), trained(made, data, StepRunner()))
+    assert recorder.replays == STEPS - WARM_UP
 
 
 def test_loading_into_a_run_that_has_recorded_records_anew(tiny, blobs) -> None:

@@ -15,7 +15,7 @@ from gans.config import NetworkConfig
 from gans.errors import InputError
 from gans.models import Model, build_discriminator, build_generator
 from gans.models.layers import Shape, ToPixels
-from gans.models.spectral import SpectralNorm
+from gans.models.spectral import SpectralNorm, join_iterations
 from gans.registry import MODELS, RULES
 from gans.training.updates import Context
 from tests.conftest import networks, values
@@ -132,9 +132,11 @@ def test_spectral_norms_quotients_cast_at_once_are_those_that_autocast_casts(mon
     monkeypatch.setattr(precision, "by_launches", lambda device: True)
     config = networks(name="sagan", width=8, conditional=True)
     images, labels, found = torch.randn(4, *SHAPE[:2], 16), torch.arange(4), []
-    for lowered in (precision.lowered, tuple):
-        monkeypatch.setattr(precision, "lowered", lowered)
+    for at_once in (True, False):
         network = devices.place(build_discriminator(Shape(1, 16, 4), config, 0), CPU)
+        join_iterations(network)
+        for norm in (layer for layer in network.modules() if isinstance(layer, SpectralNorm)):
+            norm.lowered &= at_once
         logits = precision.computing(network, "bf16")(images, labels)
         found.append([logits, *torch.autograd.grad(logits.square().sum(), list(network.parameters()))])
     assert all(map(torch.equal, *found))
