@@ -26,6 +26,7 @@ from gans.errors import InputError
 from gans.fidelity.metric import error_of
 from gans.fidelity.protocol import SEED
 from gans.fidelity.scorer import Scorer
+from gans.pictures.grids import laid_out, photos
 from gans.registry import label
 from reports import ROOT as REPORTS
 from reports.report import write_new
@@ -168,9 +169,8 @@ def draw(measured: pd.DataFrame, scorer: Scorer, subject: Subject) -> Figure:
 
 
 def _draw_examples(axes: Axes, damage: Damage, subject: Subject) -> None:
-    images = [damage.apply(subject, level)[0] for level in damage.levels]
-    strip = np.concatenate([np.pad(image.permute(1, 2, 0), ((1, 1), (1, 1), (0, 0))) for image in images], axis=1)
-    axes.imshow(strip.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    images = torch.stack([damage.apply(subject, level)[0] for level in damage.levels])
+    axes.imshow(laid_out(photos(images), len(images)), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     axes.set_axis_off()
     axes.set_title(damage.name, fontsize=9, fontweight="bold")
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from gans.schema import EXCHANGES, LOST, MOVES, TOTAL_MIB, TRAFFIC
 from reports.figures import DPI, Picture, dots, log_ticks
-from reports.numbers import NOTHING, count, number
+from reports.numbers import NOTHING, count, number, setting
 from reports.results import Board, Results
 from reports.statistics import Estimate
 from reports.tables import escape
@@ -129,18 +129,10 @@ WRITTEN: dict[str, str | dict[str, str]] = {
 
 
 def _value(name: str, own: Setting) -> str:
-    value, written = _plain(own[name]), WRITTEN.get(name, "{}")
+    value, written = setting(own[name]), WRITTEN.get(name, "{}")
     if not isinstance(written, str):
         written = written.get(value, written.get("", "{}"))
-    return written.format(value, alpha=_plain(own["update.alpha"]))
-
-
-def _plain(value: str) -> str:
-    """A number as people write it: `5`, not `5.0`."""
-    try:
-        return f"{float(value):g}"
-    except ValueError:
-        return value
+    return written.format(value, alpha=setting(own["update.alpha"]))
 
 
 def factors(results: Results, board: Board) -> Picture | None:
@@ -207,8 +199,8 @@ def _traffic_row(model: str, cells: pd.DataFrame) -> dict[str, str]:
     down, up, across = (_both(cells, direction) for direction in DIRECTIONS)
     return {
         "Model": escape(model),
-        "N": _plain(str(own["update.workers"])),
-        "k": _plain(str(own["update.batches"])) if exchange == "iteration" else NOTHING,
+        "N": setting(own["update.workers"]),
+        "k": setting(own["update.batches"]) if exchange == "iteration" else NOTHING,
         "An exchange is": f"an {exchange}" if exchange == "iteration" else f"a {exchange}",
         "Server → worker (KiB)": down,
         "Worker → server (KiB)": up,

@@ -99,15 +99,10 @@ def ours(results: Results, board: Board) -> list[tuple[Score, Estimate]]:
             generated=_first(generated),
             reference=_first(reference),
             split="train",
-            conditional=is_conditional(own),
+            conditional=bool(own.get("networks.conditional", pd.Series(dtype=str)).eq("True").any()),
         )
         found.append((score, estimate))
     return found
-
-
-def is_conditional(cells: pd.DataFrame) -> bool:
-    """Whether these cells' networks take the class as an input."""
-    return "networks.conditional" in cells and bool((cells["networks.conditional"] == "True").any())
 
 
 def _first(values: pd.Series) -> int | None:

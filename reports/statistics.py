@@ -146,10 +146,8 @@ def holm(p: Sequence[float]) -> list[float]:
 
     The k-th smallest of m is multiplied by m - k + 1; none is smaller than one before it, nor larger than 1.
     """
-    known = sorted((value, place) for place, value in enumerate(p) if math.isfinite(value))
-    found = [math.nan] * len(p)
-    before = 0.0
-    for k, (value, place) in enumerate(known):
-        before = min(1.0, max(before, value * (len(known) - k)))
-        found[place] = before
-    return found
+    values = np.array(p, dtype=float)
+    order = np.argsort(values)[: np.isfinite(values).sum()]  # NaN comes last
+    products = values[order] * np.arange(len(order), 0, -1)
+    values[order] = np.minimum(1.0, np.maximum.accumulate(products))
+    return list(map(float, values))

@@ -106,7 +106,6 @@ NAMES = [
 FILES = [
     row("gans bench empty.toml", "empty.toml"),
     row("gans bench pipe.toml", "pipe.toml: it is not a regular file"),
-    row("gans sweep gan --space pipe.toml", "pipe.toml: it is not a regular file"),
     row("gans bench --preset pipe.toml", "pipe.toml"),
     row("gans train gan --set kimg=" + 5000 * "9", "not valid"),
     row("gans train gan --set kimg=" + 1000 * "[" + 1000 * "]", "not valid"),

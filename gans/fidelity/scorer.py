@@ -279,12 +279,8 @@ def batch_size(extractor: Extractor, device: torch.device) -> int:
     if device.type != "cuda":
         return CPU_BATCH
     # by the GPU's total memory: the number must not depend on other processes
-    return fitting(torch.cuda.get_device_properties(device).total_memory, extractor.image_bytes)
-
-
-def fitting(memory: int, image_bytes: int) -> int:
-    """The batch whose images take no more than their share of a GPU's memory, both in bytes."""
-    return max(CPU_BATCH, min(LARGEST_BATCH, memory // SHARE_OF_MEMORY // image_bytes))
+    share = torch.cuda.get_device_properties(device).total_memory // SHARE_OF_MEMORY
+    return max(CPU_BATCH, min(LARGEST_BATCH, share // extractor.image_bytes))
 
 
 @contextmanager
@@ -305,11 +301,6 @@ def _plain_arithmetic(device: torch.device) -> Iterator[None]:
 # --- features of real images, computed once and kept on disk
 
 
-def kept_features() -> Path:
-    """The folder of reference features: with the data (`GANS_DATA`), else in the user's cache."""
-    return cache("reference")
-
-
 def cached(key: Key, compute: Callable[[], Tensor]) -> Tensor:
     """The float tensor kept under `key`, or that of `compute()`, which is then kept.
 
@@ -317,7 +308,7 @@ def cached(key: Key, compute: Callable[[], Tensor]) -> Tensor:
     disk costs time, not the run.
     """
     name = json.dumps(key | {"format": FORMAT}, sort_keys=True)
-    path = kept_features() / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.safetensors"
+    path = cache("reference") / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.safetensors"
     with _COMPUTING:
         found = cache_read([path], "the real images' features are computed again")
         if found and found[1]["key"] == name:

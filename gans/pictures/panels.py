@@ -13,6 +13,7 @@ from gans.config import ShardedConfig
 from gans.data.images import ImageData
 from gans.data.shards import deal, histogram
 from gans.pictures.figures import save_figure
+from gans.pictures.grids import laid_out, photos
 from gans.pictures.lettering import brief, class_names
 
 COLOURS = ("#0072B2", "#E69F00")  # Okabe & Ito
@@ -67,17 +68,13 @@ def _draw_rows(
     for row, (name, images) in enumerate(zip(names, rows, strict=True)):
         bottom = height - top - (1 + row) * INCH - (gap if row else 0)
         axes = figure.add_axes((left / width, bottom / height, count * INCH / width, INCH / height))
-        axes.imshow(_strip(images), cmap="gray", vmin=0, vmax=255, interpolation="nearest", aspect="auto")
+        axes.imshow(
+            laid_out(photos(images), count), cmap="gray", vmin=0, vmax=255, interpolation="nearest", aspect="auto"
+        )
         axes.set_axis_off()
         middle, weight = (bottom + INCH / 2) / height, "bold" if gap and not row else "normal"
         figure.text((left - 0.06) / width, middle, name, ha="right", va="center", fontsize=LETTERS, weight=weight)
     save_figure(figure, path)
-
-
-def _strip(images: Tensor) -> np.ndarray:
-    """Images (n, channels, side, side) in a row, (side + 2, n (side + 2)) or with channels last."""
-    framed = np.pad(images.permute(0, 2, 3, 1).numpy(), ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=128)
-    return np.concatenate(framed, axis=1).squeeze()
 
 
 def draw_classes(shares: Tensor, labels: Sequence[str], path: Path) -> None:

@@ -10,12 +10,13 @@ import torch
 import torch_fidelity
 from threadpoolctl import threadpool_info
 
+from gans import files
 from gans.data.datasets import load
 from gans.data.images import ImageData, to_float
 from gans.errors import InputError
 from gans.fidelity.extractors.pinned import register, settings
 from gans.fidelity.metric import error_of
-from gans.fidelity.scorer import Scorer, kept_features
+from gans.fidelity.scorer import Scorer
 from tests.conftest import single_thread
 from tests.gans.fidelity import Bare
 
@@ -32,7 +33,7 @@ def digits() -> ImageData:
 def cache(tmp_path_factory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GANS_DATA", str(tmp_path_factory.mktemp("data")))
-        yield kept_features()
+        yield files.cache("reference")
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -8,11 +8,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from benchmarks.commands import reading
 from gans.errors import InputError
 from gans.runs import databases
 from gans.runs.databases import Away, check
-from gans.runs.run import Run
 from gans.runs.store import Store
 
 
@@ -64,15 +62,3 @@ def test_a_file_that_another_process_holds_is_waited_for(tmp_path, monkeypatch):
         with pytest.raises(InputError, match="database is locked"):
             check(f"sqlite:///{path}")
         other.rollback()
-
-
-def test_what_a_server_without_an_answer_would_say_is_read_from_folders(tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
-    with pytest.raises(Away):
-        reading(tmp_path)
-    Run.start(tmp_path / "a", "digits", "a", {})
-    assert not reading(tmp_path).answers
-    assert capsys.readouterr().err.endswith(f"reading {tmp_path} in its place\n")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "./mlruns")
-    with pytest.raises(InputError):
-        reading(tmp_path)
