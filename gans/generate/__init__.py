@@ -38,6 +38,8 @@ def load_generator(path: str | Path, device: str | torch.device = "cpu") -> tupl
         channels, side = about["shape"]
         shape, networks = Shape(channels, side, len(Prior.from_about(about).classes)), about["networks"]
         config = network_config(networks).model_validate(networks)
+        with torch.device("meta"):  # without memory: the file may describe a network that is larger than that
+            build_generator(shape, config, seed=0).load_state_dict(weights, assign=True)
         generator = build_generator(shape, config, seed=0)
         generator.load_state_dict(weights)
     except NotAllowed as error:

@@ -104,6 +104,10 @@ def test_a_file_that_is_no_generator_is_an_input_error(tmp_path: Path) -> None:
         save_weights(file, generator.state_dict(), about)
         with pytest.raises(InputError):
             load_generator(file, torch.device("cpu"))
+    huge = good | {"networks": {"name": "dcgan", "latent": 65_536, "width": 65_536}}  # terabytes
+    save_weights(file, generator.state_dict(), huge)
+    with pytest.raises(InputError, match="loading state_dict"):  # compared before memory is taken
+        load_generator(file)
 
 
 def test_a_picture_shows_the_images_in_rows(tmp_path: Path) -> None:
