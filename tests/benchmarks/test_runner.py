@@ -136,7 +136,7 @@ def test_artifacts_report_and_floor_are_kept(finished):
     folder = parent.artifact("report")
     assert (folder / "README.md").read_text().startswith("# GAN benchmark: tiny")
     page = (folder / "report.html").read_text()
-    assert page.count("data:image/") == len([*folder.glob("*.png"), *folder.glob("*.gif")]) > 2
+    assert page.count('src="data:image/') == len([*folder.glob("*.png"), *folder.glob("*.gif")]) > 2
     metrics = bench.runs("floor")["real/digits"].metrics
     assert 0 < metrics["half/fd_digits"] < metrics["test/fd_digits"] * 10
     assert metrics["half/n_reference"] == 719
