@@ -3,8 +3,9 @@
 import base64
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
+from typing import Any
 
 from PIL import Image
 
@@ -52,15 +53,22 @@ show();
 def viewer(results: Results) -> str:
     """HTML of the viewer of all cells with grids; empty without any, or if they would be too large."""
     cells = list(read(results))
-    for side in SIDES:
-        drawn = [
-            {"names": names, "moments": [(title, encoded(tiles, side)) for title, tiles in moments]}
-            for names, moments in cells
-        ]
-        text = json.dumps(drawn).replace("<", "\\u003c")  # no name ends the script
-        if cells and len(text) <= LIMIT:
-            return PAGE.replace("CELLS", text)
+    for side in SIDES if cells else ():
+        if found := within(LIMIT, cells, side):
+            return PAGE.replace("CELLS", json.dumps(found).replace("<", "\\u003c"))  # no name ends the script
     return ""
+
+
+def within(room: int, cells: Sequence[Cell], side: int) -> list[dict[str, Any]]:
+    """Names and pictures of all cells; none if the pictures have more than `room` bytes."""
+    found = []
+    for names, moments in cells:
+        pictures = [(title, encoded(single, side)) for title, single in moments]
+        room -= sum(len(picture) for _, picture in pictures)
+        if room < 0:
+            return []
+        found.append({"names": names, "moments": pictures})
+    return found
 
 
 def read(results: Results) -> Iterator[Cell]:
@@ -81,5 +89,5 @@ def read(results: Results) -> Iterator[Cell]:
 def encoded(single: list[Image.Image], side: int) -> str:
     """The first images as a square grid: the address of a PNG."""
     content = io.BytesIO()
-    laid_out(single[: side**2], side).save(content, "PNG", optimize=True)
+    laid_out(single[: side**2], side).save(content, "PNG")
     return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"
