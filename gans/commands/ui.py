@@ -41,6 +41,9 @@ def ui(
     with tempfile.TemporaryFile() as log:
         server = start(uri, port, log)
         try:
+            # seconds, while the server starts: a Ctrl-C within an import may count as one that nobody caught
+            import gans.runs.store  # noqa: F401
+
             wait_until_it_answers(server, port, log)
             address = f"http://{HOST}:{port}"
             print(f"MLflow UI of {shown(uri)}: {address}{EXPERIMENTS} (Ctrl-C ends it)", flush=True)
@@ -101,7 +104,7 @@ def wait_until_it_answers(server: subprocess.Popen[bytes], port: int, log: IO[by
 
 def show_links(address: str, all: bool = False) -> None:
     """Print links to the runs of the newest experiment or of every one: as a table by score, and as charts."""
-    from gans.runs.store import Store  # seconds to import, which the server's address does not wait for
+    from gans.runs.store import Store
 
     for name, what, link in islice(Store().links(), None if all else 1):
         table = link.removesuffix("&compareRunsMode=CHART")
