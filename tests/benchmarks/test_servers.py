@@ -77,7 +77,7 @@ def test_a_server_that_is_stopped_stops_nobody(server: Server, tmp_path: Path) -
     signal_group(server.process, "STOP")
     stopped = time.time()
     until(lambda: '"end"' in (folder / "events.jsonl").read_text())  # the cell ends while nobody answers
-    ended = time.time()
+    finished = time.time()
     signal_group(server.process, "CONT")
     code, output = ended(process)
     assert code == 0, output
@@ -85,4 +85,4 @@ def test_a_server_that_is_stopped_stops_nobody(server: Server, tmp_path: Path) -
     (run,) = [run for run in Tracked(Store(server.uri)).runs("tiny") if run.tags["gans.kind"] == "cell"]
     assert run.status == "FINISHED"
     assert sum(run.metrics[f"seconds/{part}"] for part in ("training", "evaluation")) < 60
-    assert ended - stopped < 60
+    assert finished - stopped < 60
